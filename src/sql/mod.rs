@@ -1,0 +1,10 @@
+//! SQL text: quoting names and literals. Every statement that is built from a name goes through here.
+//!
+//! Names and literals are bytes in the encoding of their database, not necessarily UTF-8. Every
+//! server encoding is a superset of ASCII in which no byte of a multi-byte character is below
+//! 0x80, so scanning for quotes byte by byte is sound.
+
+mod keywords;
+mod quote;
+
+pub use quote::{identifier, literal, qualified};

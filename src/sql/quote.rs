@@ -1,0 +1,93 @@
+//! The quoting rules of `quote_identifier` (ruleutils.c) and `quote_literal` (quote.c).
+
+use bstr::BString;
+
+use super::keywords::is_reserved;
+
+/// A name as an SQL identifier, quoted only where it must be, as the server's `quote_ident` does.
+pub fn identifier(name: impl AsRef<[u8]>) -> BString {
+    let name = name.as_ref();
+    let bare = matches!(name.first(), Some(b'a'..=b'z' | b'_'))
+        && name
+            .iter()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+        && !is_reserved(name);
+    if bare {
+        return BString::from(name);
+    }
+    quoted(name, b'"')
+}
+
+/// `schema.name`, each quoted where it must be.
+pub fn qualified(schema: impl AsRef<[u8]>, name: impl AsRef<[u8]>) -> BString {
+    let mut text = identifier(schema);
+    text.push(b'.');
+    text.extend_from_slice(&identifier(name));
+    text
+}
+
+/// A value as an SQL string literal. Valid under either setting of standard_conforming_strings:
+/// backslashes are doubled inside an `E''` string.
+pub fn literal(value: impl AsRef<[u8]>) -> BString {
+    let value = value.as_ref();
+    if !value.contains(&b'\\') {
+        return quoted(value, b'\'');
+    }
+    let mut text = BString::from("E'");
+    for &byte in value {
+        if byte == b'\'' || byte == b'\\' {
+            text.push(byte);
+        }
+        text.push(byte);
+    }
+    text.push(b'\'');
+    text
+}
+
+fn quoted(value: &[u8], quote: u8) -> BString {
+    let mut text = BString::new(Vec::with_capacity(value.len() + 2));
+    text.push(quote);
+    for &byte in value {
+        if byte == quote {
+            text.push(quote);
+        }
+        text.push(byte);
+    }
+    text.push(quote);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_names_stay_bare() {
+        for name in ["orders", "_x", "a1_b"] {
+            assert_eq!(identifier(name), name);
+        }
+    }
+
+    #[test]
+    fn other_names_are_quoted() {
+        for (name, expected) in [
+            ("Orders", "\"Orders\""),
+            ("1a", "\"1a\""),
+            ("a b", "\"a b\""),
+            ("a\"b", "\"a\"\"b\""),
+            ("a$b", "\"a$b\""),
+            ("select", "\"select\""),
+            ("between", "\"between\""),
+            ("", "\"\""),
+            ("naïve", "\"naïve\""),
+        ] {
+            assert_eq!(identifier(name), expected);
+        }
+    }
+
+    #[test]
+    fn literals_double_quotes_and_backslashes() {
+        assert_eq!(literal("it's"), "'it''s'");
+        assert_eq!(literal("a\\b'c"), "E'a\\\\b''c'");
+    }
+}
