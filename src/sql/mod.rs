@@ -6,5 +6,7 @@
 
 mod keywords;
 mod quote;
+mod text;
 
 pub use quote::{identifier, literal, qualified};
+pub use text::{join, render};

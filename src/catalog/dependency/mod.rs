@@ -1,0 +1,1 @@
+//! Ordering objects so that each comes after what it needs.
