@@ -1,13 +1,16 @@
 //! The server: connecting as libpq does, sessions over the simple query protocol, COPY streams.
 
 pub mod array;
-pub mod copy;
+pub mod connect;
+pub mod conninfo;
+mod copy;
 mod message;
 mod rows;
-pub mod session;
+mod session;
 mod stream;
+pub mod tls;
 
+pub use connect::{CancelHandle, Established, Transport};
 pub use copy::{CopyIn, CopyOut, CopyProgress, RowConsumer};
 pub use rows::{Row, Rows};
-pub use session::{ServerVersion, Session, TransactionState};
-pub use stream::Transport;
+pub use session::{Notice, ServerVersion, Session, TransactionState};
