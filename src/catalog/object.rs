@@ -277,6 +277,27 @@ pub trait CatalogObject {
         None
     }
 
+    /// Section once it stands apart from `inline_in`.
+    fn separate_section(&self) -> Section {
+        Section::PostData
+    }
+
+    /// Whether loops through `inline_in` are broken by a dummy first: the query of a view.
+    fn leaves_dummy(&self) -> bool {
+        false
+    }
+
+    /// Whether it may move behind the data should it need what comes there.
+    fn may_be_postponed(&self) -> bool {
+        false
+    }
+
+    /// Further things that COMMENT ON takes, as columns: where pg_description keeps the comment
+    /// (object and column number), and the full target.
+    fn comment_columns(&self) -> Vec<(Address, i32, BString)> {
+        Vec::new()
+    }
+
     /// None if it is part of another object's statement.
     fn define(&self, context: &Defining<'_>) -> Result<Option<Definition>>;
 }

@@ -72,6 +72,10 @@ impl Graph {
         self.by_address.get(&address).copied()
     }
 
+    pub fn label(&self, node: usize) -> &str {
+        self.nodes.get(node).map_or("", |node| &node.label)
+    }
+
     pub fn is_boundary(&self, node: usize) -> bool {
         node >= self.nodes.len()
     }
