@@ -1,0 +1,51 @@
+//! Why an archive is refused, in the words that users read.
+
+use crate::error::Error;
+
+/// The bytes are not those that a writer wrote.
+pub(crate) fn damaged(what: impl std::fmt::Display) -> Error {
+    Error::new(format!("archive is damaged: {what}"))
+        .hint("restore it from another copy, or take a new snapshot; \"rdump verify\" lists all that is damaged")
+}
+
+/// The file ends before its trailer: the snapshot did not finish, or the copy was cut.
+pub(crate) fn truncated(what: impl std::fmt::Display) -> Error {
+    Error::new(format!("archive is incomplete: {what}"))
+        .hint("the snapshot did not finish, or the file was cut while it was copied")
+}
+
+/// Sound, but written by a version that knows more than this one.
+pub(crate) fn needs_newer(what: impl std::fmt::Display, minimum: Option<&str>) -> Error {
+    let version = match minimum {
+        Some(version) if !version.is_empty() => format!("needs rdump {version} or newer"),
+        _ => String::from("needs a newer rdump"),
+    };
+    Error::new(format!("archive {version}: {what}")).hint(format!(
+        "this is rdump {}; use the version that wrote the archive, or a later one",
+        env!("CARGO_PKG_VERSION")
+    ))
+}
+
+/// The file does not begin as an archive does. `start` is its first bytes.
+pub(crate) fn not_an_archive(start: &[u8]) -> Error {
+    if start.is_empty() {
+        return Error::new("not an rdump archive: the file is empty");
+    }
+    if start.starts_with(b"PGDMP") {
+        return Error::new("not an rdump archive: this is a pg_dump archive")
+            .hint("restore it with pg_restore");
+    }
+    if start.starts_with(b"--\n-- PostgreSQL database") {
+        return Error::new("not an rdump archive: this is a plain SQL dump")
+            .hint("restore it with psql");
+    }
+    if start.starts_with(&[0x1f, 0x8b]) {
+        return Error::new("not an rdump archive: the file is compressed with gzip")
+            .hint("decompress it first");
+    }
+    if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        return Error::new("not an rdump archive: the file is compressed with zstd")
+            .hint("decompress it first");
+    }
+    Error::new("not an rdump archive")
+}
