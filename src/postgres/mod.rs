@@ -2,15 +2,18 @@
 
 pub mod array;
 pub mod connect;
+mod connector;
 pub mod conninfo;
 mod copy;
 mod message;
 mod rows;
 mod session;
+pub mod settings;
 mod stream;
 pub mod tls;
 
 pub use connect::{CancelHandle, Established, Transport};
+pub use connector::Connector;
 pub use copy::{CopyIn, CopyOut, CopyProgress, RowConsumer};
 pub use rows::{Row, Rows};
 pub use session::{Notice, ServerVersion, Session, TransactionState};
