@@ -5,6 +5,7 @@
 //! 0x80, so scanning for quotes byte by byte is sound.
 
 mod keywords;
+pub mod privileges;
 mod quote;
 mod text;
 
