@@ -9,5 +9,5 @@ pub mod privileges;
 mod quote;
 mod text;
 
-pub use quote::{identifier, literal, qualified};
+pub use quote::{dollar_quoted, identifier, literal, qualified};
 pub use text::{join, render};

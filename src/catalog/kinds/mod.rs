@@ -4,7 +4,20 @@
 //! objects of an earlier line are restored first.
 
 mod registry;
+mod routines;
+mod types;
 
 registry::kinds! {
     Schema => schema,
+    Extension => extension,
+    EnumType => enum_type,
+    CompositeType => composite_type,
+    Domain => domain,
+    DomainConstraint => domain_constraint,
+    RangeType => range_type,
+    ProceduralLanguage => procedural_language,
+    Function => function,
+    Aggregate => aggregate,
+    DefaultPrivileges => default_privileges,
+    LargeObjects => large_object,
 }
