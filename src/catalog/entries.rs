@@ -6,12 +6,13 @@ use bstr::{BStr, BString, ByteSlice};
 
 use super::dependency::{self, Graph, Node, Sorted};
 use super::kinds::{self, Object};
-use super::object::{Address, Defining, Definition, Drop, class};
+use super::object::{Address, Defining, Definition, Drop, Identity, PrivilegeTarget, class};
 use super::reader::{Reader, Scope};
 use crate::archive::{Contents, Entry, EntryId, Pass, Section};
 use crate::error::{Result, ResultExt};
 use crate::postgres::{ServerVersion, Session};
 use crate::sql;
+use crate::sql::privileges::{PrivilegeTargetSql, statements};
 
 /// What was read of a database: its objects, and their entries in restore order.
 #[derive(Debug)]
@@ -49,7 +50,6 @@ pub async fn read(session: &mut Session, scope: &Scope) -> Result<Catalog> {
         entry_of: vec![None; objects.len()],
         graph: &graph,
         comments: &comments,
-        version: reader.version,
     };
     let context = Defining {
         version: reader.version,
@@ -58,12 +58,11 @@ pub async fn read(session: &mut Session, scope: &Scope) -> Result<Catalog> {
     for node in order {
         let object = objects[node].as_catalog_object();
         let label = graph.label(node).to_owned();
-        let member = reader.is_member(object.identity());
         let definition = object
             .define(&context)
             .with_context(|| format!("describing {label}"))?;
         if let Some(definition) = definition {
-            rendering.add(node, &objects[node], definition, member)?;
+            rendering.add(node, &objects[node], definition)?;
         }
     }
     let mut all_warnings = reader.take_warnings();
@@ -178,19 +177,13 @@ struct Rendering<'a> {
     entry_of: Vec<Option<EntryId>>,
     graph: &'a Graph,
     comments: &'a Comments,
-    version: ServerVersion,
 }
 
 impl Rendering<'_> {
-    fn add(
-        &mut self,
-        node: usize,
-        object: &Object,
-        definition: Definition,
-        member: bool,
-    ) -> Result<()> {
+    fn add(&mut self, node: usize, object: &Object, definition: Definition) -> Result<()> {
         let object = object.as_catalog_object();
         let identity = object.identity();
+        let member = identity.privileges_only;
         let mut own = None;
         let bare = definition.create.is_empty()
             && definition.contents == Contents::None
@@ -280,7 +273,15 @@ impl Rendering<'_> {
                 continue;
             }
             let create = sql!("COMMENT ON {} IS {};\n", target, sql::literal(text));
-            self.push_attached("COMMENT", definition.section, definition.pass, object, target, create, needed);
+            self.push_attached(
+                "COMMENT",
+                definition.section,
+                definition.pass,
+                object,
+                target,
+                create,
+                needed,
+            );
         }
     }
 
@@ -293,10 +294,18 @@ impl Rendering<'_> {
         let Some(target) = &definition.privileges else {
             return Ok(());
         };
-        let create = super::privileges::statements(object.identity(), target, self.version)?;
+        let create = privileges_of(object.identity(), target)?;
         if !create.is_empty() {
             let tag = sql!("{} {}", target.object_type, object.identity().name);
-            self.push_attached("ACL", definition.section, Pass::Privileges, object, tag, create, needed);
+            self.push_attached(
+                "ACL",
+                definition.section,
+                Pass::Privileges,
+                object,
+                tag,
+                create,
+                needed,
+            );
         }
         Ok(())
     }
@@ -332,6 +341,34 @@ impl Rendering<'_> {
             contents: Contents::None,
         });
     }
+}
+
+/// GRANT and REVOKE for an object and its columns.
+fn privileges_of(identity: &Identity, target: &PrivilegeTarget) -> Result<BString> {
+    let owner = identity
+        .owner
+        .as_ref()
+        .map_or(BStr::new(""), |owner| owner.as_bstr());
+    let none = BString::from("{}");
+    let mut text = BString::default();
+    if let Some(acl) = &identity.acl {
+        let base = identity.acl_default.as_ref().unwrap_or(&none);
+        let named = PrivilegeTargetSql {
+            object_type: target.object_type,
+            name: target.name.as_bstr(),
+            column: None,
+        };
+        text = statements(&named, acl.as_bstr(), base.as_bstr(), owner)?;
+    }
+    for (column, acl) in &target.columns {
+        let named = PrivilegeTargetSql {
+            object_type: target.object_type,
+            name: target.name.as_bstr(),
+            column: Some(column.as_bstr()),
+        };
+        text.extend_from_slice(&statements(&named, acl.as_bstr(), none.as_bstr(), owner)?);
+    }
+    Ok(text)
 }
 
 /// initdb comments on "public" itself; only a changed comment is the user's.

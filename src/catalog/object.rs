@@ -84,8 +84,12 @@ pub struct Identity {
     pub owner: Option<BString>,
     /// The ACL as aclitem[] prints it. None: never changed from the default.
     pub acl: Option<BString>,
-    /// What `acldefault` gives for this kind and owner.
+    /// What the object has when it is new: what `acldefault` gives for this kind and owner, or
+    /// what pg_init_privs records.
     pub acl_default: Option<BString>,
+    /// Made by an extension or by initdb: of this object only privileges are restored, nothing is
+    /// created, dropped, owned or commented.
+    pub privileges_only: bool,
 }
 
 impl Identity {
@@ -99,6 +103,7 @@ impl Identity {
             owner: row.optional_text("owner").unwrap_or_default(),
             acl: row.optional_text("acl").unwrap_or_default(),
             acl_default: row.optional_text("acldefault").unwrap_or_default(),
+            privileges_only: false,
         })
     }
 
@@ -111,6 +116,7 @@ impl Identity {
             name: self.name.clone(),
             acl: None,
             acl_default: None,
+            privileges_only: self.privileges_only,
         }
     }
 
@@ -292,8 +298,9 @@ pub trait CatalogObject {
         false
     }
 
-    /// Further things that COMMENT ON takes, as columns: where pg_description keeps the comment
-    /// (object and column number), and the full target.
+    /// Comments that belong to parts without an entry of their own: the address and column that
+    /// pg_description has them under, and what stands after COMMENT ON. An inline constraint is
+    /// among them also when the sort has made it an entry after all.
     fn comment_columns(&self) -> Vec<(Address, i32, BString)> {
         Vec::new()
     }

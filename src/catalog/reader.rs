@@ -32,6 +32,9 @@ pub struct Reader<'a> {
 /// everybody's temporary ones.
 pub const USER_SCHEMAS: &str = "n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'";
 
+/// OIDs below are initdb's (FirstNormalObjectId, src/include/access/transam.h).
+const FIRST_NORMAL_OID: u32 = 16384;
+
 impl<'a> Reader<'a> {
     pub async fn new(session: &'a mut Session, scope: &'a Scope) -> Result<Reader<'a>> {
         let version = session.version()?;
@@ -90,6 +93,24 @@ impl<'a> Reader<'a> {
 
     pub fn is_member(&self, identity: &Identity) -> bool {
         self.members.contains_key(&identity.address)
+    }
+
+    /// Settles what is wanted of an object, once it is read. Objects of extensions and of the
+    /// system keep nothing but privileges that were changed since; false if there are none.
+    pub fn admit(&self, identity: &mut Identity) -> bool {
+        if let Some(initial) = self.initial_acl(identity.address, 0) {
+            // an ACL that is back to the default is a change as well
+            identity.acl = identity.acl.take().or_else(|| identity.acl_default.clone());
+            identity.acl_default = Some(initial.clone());
+        }
+        let system = identity.address.oid < FIRST_NORMAL_OID
+            || identity
+                .schema
+                .as_ref()
+                .is_some_and(|schema| schema == "pg_catalog");
+        identity.privileges_only = system || self.is_member(identity);
+        !identity.privileges_only
+            || (identity.acl.is_some() && identity.acl != identity.acl_default)
     }
 
     pub fn members(&self) -> &HashMap<Address, Address> {

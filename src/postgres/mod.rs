@@ -1,6 +1,5 @@
 //! The server: connecting as libpq does, sessions over the simple query protocol, COPY streams.
 
-pub mod array;
 pub mod connect;
 mod connector;
 pub mod conninfo;

@@ -126,7 +126,10 @@ async fn try_once(
         "lock_timeout",
         &format!("{}ms", options.wait.as_millis()),
     ));
-    leader.execute(begin).await.context("starting the transaction")?;
+    leader
+        .execute(begin)
+        .await
+        .context("starting the transaction")?;
     for batch in listed.chunks(LOCK_BATCH) {
         if let Err(error) = leader.execute(lock_statement(batch, false)).await {
             return after_failed_lock(leader, known, batch, error, options).await;
@@ -289,7 +292,10 @@ async fn blockers(
     encoding: &str,
     batch: &[Relation],
 ) -> Result<Vec<String>> {
-    let oids: Vec<String> = batch.iter().map(|relation| relation.oid.to_string()).collect();
+    let oids: Vec<String> = batch
+        .iter()
+        .map(|relation| relation.oid.to_string())
+        .collect();
     let mut begin = BString::from("BEGIN READ ONLY;\n");
     begin.extend_from_slice(&known.for_reading(encoding));
     leader.execute(begin).await?;
@@ -314,7 +320,11 @@ async fn blockers(
                 "process {} (user \"{}\") {} an ACCESS EXCLUSIVE lock on table {}, running: {}",
                 row.number::<i32>("pid")?,
                 row.string("usename")?,
-                if row.bool("granted")? { "holds" } else { "waits for" },
+                if row.bool("granted")? {
+                    "holds"
+                } else {
+                    "waits for"
+                },
                 sql::qualified(row.bytes("schema")?, row.bytes("name")?),
                 row.string("query")?
             ))
@@ -350,5 +360,4 @@ pub enum Window {
 }
 
 /// Called, and awaited, at each window: tests force DDL into them.
-pub type WindowHook =
-    Arc<dyn Fn(Window) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+pub type WindowHook = Arc<dyn Fn(Window) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;

@@ -20,7 +20,9 @@ use tokio::task::JoinSet;
 
 pub use lock::{Window, WindowHook};
 
-use crate::archive::{ArchiveId, ArchiveSummary, ArchiveWriter, Codec, EndRecord, Header, RandomReader};
+use crate::archive::{
+    ArchiveId, ArchiveSummary, ArchiveWriter, Codec, EndRecord, Header, RandomReader,
+};
 use crate::catalog::{self, Catalog, Scope};
 use crate::error::{Error, Result};
 use crate::postgres::settings::{KnownSettings, ROW_SETTINGS};
@@ -71,7 +73,11 @@ pub struct Report {
 const SUPPORTED: std::ops::RangeInclusive<u32> = 14..=18;
 
 /// Takes a snapshot. On any error nothing is left behind, and the output is as it was before.
-pub async fn run(connector: Connector, options: &Options, progress: Arc<Progress>) -> Result<Report> {
+pub async fn run(
+    connector: Connector,
+    options: &Options,
+    progress: Arc<Progress>,
+) -> Result<Report> {
     let (leader, connector) = connector.first().await?;
     let outcome = run_with_leader(leader, &connector, options, progress).await;
     if outcome.is_err() {
@@ -132,9 +138,10 @@ async fn run_with_leader(
     }
     let (sink, summary) = writer.finish().await?;
     let sync = options.sync;
-    let summary = tokio::task::spawn_blocking(move || commit(sink, sync, &summary).map(|()| summary))
-        .await
-        .map_err(|error| Error::new(format!("could not commit the archive: {error}")))??;
+    let summary =
+        tokio::task::spawn_blocking(move || commit(sink, sync, &summary).map(|()| summary))
+            .await
+            .map_err(|error| Error::new(format!("could not commit the archive: {error}")))??;
     leader.close().await;
     Ok(Report {
         summary,

@@ -70,7 +70,11 @@ pub fn plan(entries: &[Entry], snapshot: &Snapshot, jobs: usize, standby: bool) 
             )
         })
         .collect();
-    let total: u64 = snapshot.relations.iter().map(|relation| relation.bytes()).sum();
+    let total: u64 = snapshot
+        .relations
+        .iter()
+        .map(|relation| relation.bytes())
+        .sum();
     let largest_slice = (total / (jobs as u64 * SLICES_PER_JOB).max(1)).max(LEAST_SLICE);
 
     let mut plan = Plan::default();
@@ -120,8 +124,9 @@ pub fn plan(entries: &[Entry], snapshot: &Snapshot, jobs: usize, standby: bool) 
                         entry: entry.id,
                         source,
                         copy: copy_statement(target, columns, filter, slice),
-                        lock: relation
-                            .map(|relation| super::lock::lock_statement(std::slice::from_ref(relation), true)),
+                        lock: relation.map(|relation| {
+                            super::lock::lock_statement(std::slice::from_ref(relation), true)
+                        }),
                         bytes: share,
                     });
                 }
@@ -222,7 +227,10 @@ mod tests {
                 &relation,
                 &columns,
                 &none,
-                Some(Slice { start: 8, end: Some(16) })
+                Some(Slice {
+                    start: 8,
+                    end: Some(16)
+                })
             ),
             "COPY (SELECT id, \"Name\" FROM ONLY public.t WHERE ctid >= '(8,0)'::tid AND ctid < '(16,0)'::tid) TO STDOUT"
         );

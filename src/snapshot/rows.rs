@@ -49,7 +49,12 @@ impl Tally {
     }
 
     /// Adds what one task read; the last task of an entry gets its end record.
-    pub fn add(&self, entry: EntryId, fingerprint: Fingerprint, raw_length: u64) -> Option<EndRecord> {
+    pub fn add(
+        &self,
+        entry: EntryId,
+        fingerprint: Fingerprint,
+        raw_length: u64,
+    ) -> Option<EndRecord> {
         let mut sum = self.sum.lock().unwrap_or_else(PoisonError::into_inner);
         sum.tasks_left = sum.tasks_left.saturating_sub(1);
         sum.fingerprint.merge(fingerprint);
@@ -118,7 +123,8 @@ impl<'a> Collector<'a> {
             let first = self.cut.is_none();
             let chunk = *self.cut.get_or_insert_with(|| self.tally.chunk());
             let rows = std::mem::take(&mut self.rows);
-            self.builder.end_part(self.entry, chunk, rows, first, false)?;
+            self.builder
+                .end_part(self.entry, chunk, rows, first, false)?;
             return Ok(Seal::Part);
         }
         self.end_chunk()?;
@@ -153,9 +159,8 @@ impl<'a> Collector<'a> {
         // a row ends a chunk with a chance in proportion to its length, by its own hash alone:
         // equal rows give equal chunks wherever they stand
         let by_hash = u64::from(hash as u32) < ((length as u64) << 32) / MEAN_REST;
-        self.boundary = self.cut.is_some()
-            || open >= GREATEST_CHUNK
-            || (open >= LEAST_CHUNK && by_hash);
+        self.boundary =
+            self.cut.is_some() || open >= GREATEST_CHUNK || (open >= LEAST_CHUNK && by_hash);
     }
 }
 

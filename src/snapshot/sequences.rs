@@ -52,7 +52,11 @@ async fn read_batch(
         .context("reading the values of sequences")?;
     rows.iter()
         .map(|row| {
-            let value = sql!("{}\t{}\n", row.bytes("last_value")?, row.bytes("is_called")?);
+            let value = sql!(
+                "{}\t{}\n",
+                row.bytes("last_value")?,
+                row.bytes("is_called")?
+            );
             Ok((EntryId(row.number("entry")?), value.into()))
         })
         .collect()

@@ -35,7 +35,11 @@ struct Queue {
 impl Work {
     pub fn new(plan: &Plan, progress: Arc<Progress>) -> Work {
         Work {
-            labels: plan.sources.iter().map(|source| source.label.clone()).collect(),
+            labels: plan
+                .sources
+                .iter()
+                .map(|source| source.label.clone())
+                .collect(),
             tallies: plan
                 .sources
                 .iter()
@@ -122,7 +126,9 @@ async fn lock_again(session: &mut Session, task: &Task) -> Result<bool> {
         Ok(()) => Ok(true),
         Err(error) if error.sqlstate() == Some(LOCK_NOT_AVAILABLE) => {
             if session.state() == TransactionState::Failed {
-                session.execute("ROLLBACK TO rdump_lock; RELEASE rdump_lock").await?;
+                session
+                    .execute("ROLLBACK TO rdump_lock; RELEASE rdump_lock")
+                    .await?;
             }
             Ok(false)
         }

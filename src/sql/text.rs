@@ -15,7 +15,7 @@ pub fn render(template: &str, parts: &[&dyn AsRef<[u8]>]) -> BString {
         if index > 0 {
             let part = parts.next();
             debug_assert!(part.is_some(), "a part is missing for {template}");
-            text.extend_from_slice(part.map_or(&[][..], |part| part.as_ref().as_ref()));
+            text.extend_from_slice(part.map_or(&[][..], |part| part.as_ref()));
         }
         text.extend_from_slice(piece);
     }

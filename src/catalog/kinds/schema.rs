@@ -15,24 +15,29 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Schema>> {
     let rows = reader
         .query(
             "schemas",
+            // "public" is given its fresh ACL as it is once the owner is set; what pg_init_privs
+            // says of it still names its first owner
             "SELECT n.oid, n.nspname AS name, pg_get_userbyid(n.nspowner) AS owner,
-                    n.nspacl AS acl, acldefault('n', n.nspowner) AS acldefault
+                    CASE WHEN n.nspname = 'public'
+                         THEN coalesce(n.nspacl, acldefault('n', n.nspowner))
+                         ELSE n.nspacl END AS acl,
+                    CASE WHEN n.nspname = 'public'
+                         THEN acldefault('n', n.nspowner)
+                              || makeaclitem(0, n.nspowner, 'USAGE', false)
+                         ELSE acldefault('n', n.nspowner) END AS acldefault
              FROM pg_namespace n
-             WHERE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'",
+             WHERE n.nspname = 'pg_catalog'
+                OR (n.nspname <> 'information_schema' AND n.nspname !~ '^pg_')",
         )
         .await?;
-    rows.iter()
-        .map(|row| {
-            let mut identity = Identity::from_row(class::NAMESPACE, row)?;
-            // initdb made "public" and said who may use it; the difference to that is what counts
-            if let Some(initial) = reader.initial_acl(identity.address, 0)
-                && identity.name == "public"
-            {
-                identity.acl_default = Some(initial.clone());
-            }
-            Ok(Schema { identity })
-        })
-        .collect()
+    let mut schemas = Vec::new();
+    for row in &rows {
+        let mut identity = Identity::from_row(class::NAMESPACE, row)?;
+        if identity.name == "public" || reader.admit(&mut identity) {
+            schemas.push(Schema { identity });
+        }
+    }
+    Ok(schemas)
 }
 
 impl Schema {
