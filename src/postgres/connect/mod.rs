@@ -18,6 +18,7 @@ use rand::seq::SliceRandom;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 pub use cancel::CancelHandle;
+pub(crate) use socket::plain;
 
 use super::conninfo::{
     ConnectionTarget, Host, Keepalives, Password, PasswordPrompt, SessionAttributes, SslMode,
@@ -378,5 +379,26 @@ async fn negotiate_tls(
             "received invalid response to SSL negotiation: 0x{byte:02x}"
         ))
         .hint("is it a PostgreSQL server that listens on that port?")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assert_send<T: Send>(_: &T) {}
+
+    /// Sessions are opened in tasks of their own, and cancelled from yet others.
+    #[test]
+    fn connecting_works_in_any_task() {
+        fn assert_shared<T: Send + Sync + Clone + 'static>() {}
+        assert_shared::<CancelHandle>();
+        assert_shared::<Endpoint>();
+        assert_shared::<ConnectionTarget>();
+        fn checked(target: &ConnectionTarget, cancel: &CancelHandle) {
+            assert_send(&establish(target));
+            assert_send(&cancel.cancel());
+        }
+        let _ = checked;
     }
 }

@@ -14,6 +14,7 @@ use webpki::{CertRevocationList, OwnedCertRevocationList};
 
 use super::TlsFailure;
 use super::verifier::Trust;
+use crate::postgres::connect::plain;
 use crate::postgres::conninfo::{
     ClientCertificateMode, OptionalFile, RootCertificates, SslMode, TlsOptions,
 };
@@ -24,6 +25,12 @@ const LARGEST_FILE: u64 = 16 << 20;
 /// The certificates to verify the server against; `None` if it need not be verified. A root file
 /// that exists is used even where the mode does not ask for verification, as in libpq.
 pub fn load_trust(options: &TlsOptions) -> Result<Option<Trust>, TlsFailure> {
+    // Where a file is named and TLS required, libpq goes on unverified if only "require" is asked
+    // for; who names a root wants it used, so that is an error here.
+    let may_be_missing = match options.roots {
+        RootCertificates::File(_) => options.mode < SslMode::Require,
+        _ => options.mode < SslMode::VerifyCa,
+    };
     let certificates = match &options.roots {
         RootCertificates::System => system_certificates()?,
         RootCertificates::File(path) | RootCertificates::DefaultFile(path) => match read(path) {
@@ -37,9 +44,7 @@ pub fn load_trust(options: &TlsOptions) -> Result<Option<Trust>, TlsFailure> {
                         path.display()
                     ))
                 })?,
-            Err(error) if is_missing(&error) && options.mode < SslMode::VerifyCa => {
-                return Ok(None);
-            }
+            Err(error) if is_missing(&error) && may_be_missing => return Ok(None),
             Err(error) if is_missing(&error) => {
                 return Err(TlsFailure::new(format!(
                     "root certificate file \"{}\" does not exist",
@@ -52,8 +57,9 @@ pub fn load_trust(options: &TlsOptions) -> Result<Option<Trust>, TlsFailure> {
             }
             Err(error) => {
                 return Err(TlsFailure::new(format!(
-                    "could not read root certificate file \"{}\": {error}",
-                    path.display()
+                    "could not read root certificate file \"{}\": {}",
+                    path.display(),
+                    plain(&error)
                 )));
             }
         },
@@ -104,9 +110,9 @@ fn load_revocation_lists(
     };
     let contents = match read(path) {
         Ok(contents) => contents,
-        Err(error) if is_missing(&error) && !named => return Ok(Vec::new()),
         // libpq goes on without the list; a list that was asked for must be there.
-        Err(error) => return Err(failed(error.to_string())),
+        Err(error) if is_missing(&error) && !named => return Ok(Vec::new()),
+        Err(error) => return Err(failed(plain(&error))),
     };
     let lists = CertificateRevocationListDer::pem_slice_iter(&contents)
         .map(|list| {
@@ -142,9 +148,10 @@ pub fn load_client_key(
     };
     let chain = match read(&certificate.path) {
         Ok(contents) => parse_certificates(&contents).map_err(failed)?,
-        Err(error) if is_missing(&error) && !certificate.named => return Ok(None),
-        // libpq goes on without; the server's refusal is then hard to understand.
-        Err(error) => return Err(failed(error.to_string())),
+        // Even if it was named: naming a file that does not exist is how people turn the default
+        // certificate off.
+        Err(error) if is_missing(&error) => return Ok(None),
+        Err(error) => return Err(failed(plain(&error))),
     };
     if chain.is_empty() {
         return Err(failed("no certificate in PEM form found".to_owned()));
@@ -188,8 +195,9 @@ fn read_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFailure> {
             ))
         } else {
             TlsFailure::new(format!(
-                "could not stat private key file \"{}\": {error}",
-                path.display()
+                "could not stat private key file \"{}\": {}",
+                path.display(),
+                plain(&error)
             ))
         }
     })?;
@@ -212,8 +220,9 @@ fn read_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFailure> {
     }
     let contents = read(path).map_err(|error| {
         TlsFailure::new(format!(
-            "could not load private key file \"{}\": {error}",
-            path.display()
+            "could not load private key file \"{}\": {}",
+            path.display(),
+            plain(&error)
         ))
     })?;
     PrivateKeyDer::from_pem_slice(&contents)
