@@ -232,7 +232,7 @@ pub struct DataBlock {
 
 impl DataBlock {
     /// Takes a decompressed payload apart.
-    pub(super) fn parse(number: u64, mut payload: Vec<u8>) -> Result<DataBlock> {
+    pub(crate) fn parse(number: u64, mut payload: Vec<u8>) -> Result<DataBlock> {
         let (segments, rows_length) = segment::parse_payload(number, &payload)?;
         payload.truncate(rows_length);
         Ok(DataBlock {

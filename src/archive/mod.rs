@@ -28,3 +28,8 @@ pub use stream::StreamReader;
 pub use trailer::Trailer;
 pub use wire::UnknownField;
 pub use writer::{ArchiveSummary, ArchiveWriter};
+
+pub(crate) use codec::decompress;
+pub(crate) use index::{EndPosition, PageKind, ParsedPage};
+pub(crate) use random::{EntriesCollector, check_chunks, read_header, read_range, read_trailer};
+pub(crate) use refusal::{is_damage, problem};

@@ -1,7 +1,6 @@
 //! Reading an archive at any place: from a file, or later by ranged requests.
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::block::{BlockHeader, BlockKind, DataBlock};
@@ -9,15 +8,14 @@ use super::codec;
 use super::entry::{Entry, EntryId};
 use super::header::{Header, header_length};
 use super::index::{
-    BlockRecord, ChunkRecord, EndPosition, IndexRoot, PageKey, PageKind, PageReference, ParsedPage,
-    Totals,
+    BlockRecord, ChunkRecord, IndexRoot, PageKey, PageKind, PageReference, ParsedPage, Totals,
 };
 use super::limits::*;
 use super::refusal::{damaged, truncated};
 use super::segment::EndRecord;
 use super::toc;
 use super::trailer::Trailer;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::storage::ReadAt;
 
 /// Index pages kept: some 170 KB each at most.
@@ -260,12 +258,18 @@ impl<R: ReadAt> RandomReader<R> {
         Ok((header, payload))
     }
 
-    /// Positions of all index pages of a kind.
-    pub(super) fn pages_of(&self, kind: PageKind) -> Vec<usize> {
-        self.root.pages_of(kind).map(|(at, _)| at).collect()
+    /// Every index page, in order, each checked. Pages are read as the iterator is drawn.
+    pub(crate) fn index_pages(
+        &self,
+    ) -> impl Iterator<Item = (PageReference, Result<Arc<ParsedPage>>)> + '_ {
+        self.root
+            .pages
+            .iter()
+            .enumerate()
+            .map(|(position, reference)| (*reference, self.page(position)))
     }
 
-    pub(super) fn page_reference(&self, position: usize) -> Result<&PageReference> {
+    fn page_reference(&self, position: usize) -> Result<&PageReference> {
         self.root
             .pages
             .get(position)
@@ -273,7 +277,7 @@ impl<R: ReadAt> RandomReader<R> {
     }
 
     /// An index page, checked against the root.
-    pub(super) fn page(&self, position: usize) -> Result<Arc<ParsedPage>> {
+    fn page(&self, position: usize) -> Result<Arc<ParsedPage>> {
         let cached = {
             let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
             pages
@@ -293,7 +297,7 @@ impl<R: ReadAt> RandomReader<R> {
         Ok(page)
     }
 
-    pub(super) fn read_page(&self, position: usize) -> Result<ParsedPage> {
+    fn read_page(&self, position: usize) -> Result<ParsedPage> {
         let reference = self.page_reference(position)?;
         let (header, stored) = read_block_at(
             &self.source,
@@ -322,21 +326,10 @@ impl<R: ReadAt> RandomReader<R> {
         }
         Ok(page)
     }
-
-    /// All end records, with their positions.
-    pub(crate) fn all_ends(&self) -> Result<Vec<EndPosition>> {
-        let mut ends = Vec::new();
-        for position in self.pages_of(PageKind::Ends) {
-            if let ParsedPage::Ends(records) = &*self.page(position)? {
-                ends.extend_from_slice(records);
-            }
-        }
-        Ok(ends)
-    }
 }
 
 /// Chunks are numbered from 0 without gaps, and sum up to what the end record says.
-pub(super) fn check_chunks(
+pub(crate) fn check_chunks(
     entry: EntryId,
     chunks: &[ChunkRecord],
     end: Option<&EndRecord>,
@@ -370,7 +363,7 @@ pub(super) fn check_chunks(
 
 /// Puts continued entries blocks together.
 #[derive(Debug, Default)]
-pub(super) struct EntriesCollector {
+pub(crate) struct EntriesCollector {
     open: Vec<u8>,
 }
 
@@ -459,7 +452,7 @@ fn split_block<'a>(bytes: &'a [u8], archive: &Header) -> Result<(BlockHeader, &'
 }
 
 /// At most one block; the range is held against the size before anything is allocated.
-fn read_range(source: &impl ReadAt, offset: u64, length: u64) -> Result<Vec<u8>> {
+pub(crate) fn read_range(source: &impl ReadAt, offset: u64, length: u64) -> Result<Vec<u8>> {
     let size = source.size()?;
     let possible = length <= BLOCK_HEADER_LENGTH as u64 + u64::from(MAX_BLOCK_LENGTH)
         && offset.checked_add(length).is_some_and(|end| end <= size);
@@ -471,37 +464,4 @@ fn read_range(source: &impl ReadAt, offset: u64, length: u64) -> Result<Vec<u8>>
     let mut bytes = vec![0; length as usize];
     source.read_exact_at(offset, &mut bytes)?;
     Ok(bytes)
-}
-
-/// Reads a source from an offset on, as a stream.
-#[derive(Debug)]
-pub(crate) struct Sequential<R> {
-    source: R,
-    offset: u64,
-    size: u64,
-}
-
-impl<R: ReadAt> Sequential<R> {
-    pub fn new(source: R) -> Result<Sequential<R>> {
-        let size = source.size()?;
-        Ok(Sequential {
-            source,
-            offset: 0,
-            size,
-        })
-    }
-}
-
-impl<R: ReadAt> io::Read for Sequential<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.size.saturating_sub(self.offset);
-        let length = buffer
-            .len()
-            .min(usize::try_from(left).unwrap_or(usize::MAX));
-        self.source
-            .read_exact_at(self.offset, &mut buffer[..length])
-            .map_err(|error: Error| io::Error::other(error.to_string()))?;
-        self.offset += length as u64;
-        Ok(length)
-    }
 }

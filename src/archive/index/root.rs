@@ -33,7 +33,7 @@ impl Totals {
 
 /// Where an index page is and what it must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct PageReference {
+pub(crate) struct PageReference {
     pub kind: PageKind,
     pub first: PageKey,
     pub count: u32,
