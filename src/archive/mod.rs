@@ -6,11 +6,15 @@ mod block;
 mod codec;
 mod entry;
 mod header;
+#[cfg(test)]
+mod identity;
 mod index;
 pub mod limits;
 mod random;
 mod refusal;
 mod segment;
+#[cfg(test)]
+mod specification;
 mod stream;
 mod toc;
 mod trailer;

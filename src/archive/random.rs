@@ -46,7 +46,9 @@ impl<R: ReadAt> RandomReader<R> {
             return Err(damaged("root hash does not match"));
         }
         let (root_header, stored) = split_block(&root_bytes, &header)?;
-        if root_header.kind != BlockKind::IndexRoot || root_header.sequence + 1 != trailer.blocks {
+        if root_header.kind != BlockKind::IndexRoot
+            || root_header.sequence.checked_add(1) != Some(trailer.blocks)
+        {
             return Err(damaged("index root: it is not where it must be"));
         }
         root_header.check_stored(stored)?;

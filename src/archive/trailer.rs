@@ -7,7 +7,7 @@ use super::wire::Cursor;
 use crate::error::Result;
 
 /// Context of the hash over a whole archive, so that it is never mistaken for another hash.
-const ROOT_CONTEXT: &str = "rdump archive root hash, format version 0";
+pub(super) const ROOT_CONTEXT: &str = "rdump archive root hash, format version 0";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trailer {

@@ -12,6 +12,8 @@ pub(super) use page::{build_block_pages, build_chunk_pages, build_end_pages};
 pub(super) use root::IndexRoot;
 pub(crate) use root::PageReference;
 pub use root::Totals;
+#[cfg(test)]
+pub(super) use root::{INDEX_TAG_PAGES, INDEX_TAG_TOTALS};
 
 use super::block::{BlockHash, BlockHeader, BlockKind};
 use super::codec::BlockCodec;
