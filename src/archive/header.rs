@@ -6,7 +6,7 @@ use std::io::Read;
 use bstr::BString;
 
 use super::limits::*;
-use super::refusal::{damaged, needs_newer, not_an_archive, truncated};
+use super::refusal::{damaged, matches, needs_newer, not_an_archive, truncated};
 use super::wire::{Cursor, Need, UnknownField, put_bytes, put_field};
 use crate::error::Result;
 
@@ -199,7 +199,7 @@ impl Header {
         let Some((body, crc)) = bytes.split_last_chunk::<4>() else {
             return Err(truncated("it ends within its header"));
         };
-        if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
+        if !matches(crc32fast::hash(body), u32::from_le_bytes(*crc)) {
             return Err(damaged("header: checksum does not match"));
         }
         let mut cursor = Cursor::new(body, "header");

@@ -11,7 +11,7 @@ use super::index::{
     BlockRecord, ChunkRecord, IndexRoot, PageKey, PageKind, PageReference, ParsedPage, Totals,
 };
 use super::limits::*;
-use super::refusal::{damaged, truncated};
+use super::refusal::{damaged, matches, truncated, within};
 use super::segment::EndRecord;
 use super::toc;
 use super::trailer::Trailer;
@@ -42,7 +42,10 @@ impl<R: ReadAt> RandomReader<R> {
             return Err(damaged("header and trailer are not of the same archive"));
         }
         let root_bytes = read_range(&source, trailer.root_offset, trailer.root_length)?;
-        if trailer.hash(&header_bytes, &[&root_bytes]) != trailer.root_hash {
+        if !matches(
+            trailer.hash(&header_bytes, &[&root_bytes]),
+            trailer.root_hash,
+        ) {
             return Err(damaged("root hash does not match"));
         }
         let (root_header, stored) = split_block(&root_bytes, &header)?;
@@ -236,7 +239,7 @@ impl<R: ReadAt> RandomReader<R> {
             record.offset,
             record.framed_length(),
         )
-        .map_err(|error| error.context(format!("block {}", record.number)))?;
+        .map_err(|error| within(error, format_args!("block {}", record.number)))?;
         if !record.agrees_with(&header) {
             return Err(damaged(format_args!(
                 "block {} is not the one that the index has",
@@ -244,7 +247,7 @@ impl<R: ReadAt> RandomReader<R> {
             )));
         }
         header.check_stored(&stored)?;
-        if *blake3::hash(&stored).as_bytes() != record.hash {
+        if !matches(*blake3::hash(&stored).as_bytes(), record.hash) {
             return Err(damaged(format_args!(
                 "block {}: hash does not match",
                 record.number
@@ -256,7 +259,7 @@ impl<R: ReadAt> RandomReader<R> {
     pub(crate) fn read_payload(&self, record: &BlockRecord) -> Result<(BlockHeader, Vec<u8>)> {
         let (header, stored) = self.read_stored(record)?;
         let payload = codec::decompress(header.codec, stored, header.raw_length as usize)
-            .map_err(|error| error.context(format!("block {}", record.number)))?;
+            .map_err(|error| within(error, format_args!("block {}", record.number)))?;
         Ok((header, payload))
     }
 
@@ -307,7 +310,7 @@ impl<R: ReadAt> RandomReader<R> {
             reference.offset,
             reference.framed_length(),
         )
-        .map_err(|error| error.context("index"))?;
+        .map_err(|error| within(error, "index"))?;
         if header.kind != BlockKind::IndexPage
             || header.sequence != self.root.page_sequence(position)
             || header.stored_length != reference.stored_length
@@ -315,7 +318,7 @@ impl<R: ReadAt> RandomReader<R> {
             return Err(damaged("index page: it is not the one that the root has"));
         }
         header.check_stored(&stored)?;
-        if *blake3::hash(&stored).as_bytes() != reference.hash {
+        if !matches(*blake3::hash(&stored).as_bytes(), reference.hash) {
             return Err(damaged("index page: hash does not match"));
         }
         let payload = codec::decompress(header.codec, stored, header.raw_length as usize)?;
@@ -445,10 +448,7 @@ fn split_block<'a>(bytes: &'a [u8], archive: &Header) -> Result<(BlockHeader, &'
     };
     let header = BlockHeader::parse(header, archive.id)?;
     if header.stored_length as usize != stored.len() {
-        return Err(damaged(format_args!(
-            "block {}: length does not match",
-            header.sequence
-        )));
+        return Err(damaged("block header: length does not match"));
     }
     Ok((header, stored))
 }

@@ -22,6 +22,20 @@ pub(crate) fn problem(error: &Error) -> String {
     }
 }
 
+/// Says where damage is; any other error gets it as context.
+pub(crate) fn within(error: Error, place: impl std::fmt::Display) -> Error {
+    if error.message().starts_with(DAMAGED) {
+        return damaged(format_args!("{place}: {}", problem(&error)));
+    }
+    error.context(place.to_string())
+}
+
+/// Whether a checksum or hash is the right one. A fuzzer would never get past the first, so for it
+/// all are: it is to find what happens behind them.
+pub(super) fn matches<T: PartialEq>(found: T, expected: T) -> bool {
+    cfg!(fuzzing) || found == expected
+}
+
 /// The bytes are not those that a writer wrote.
 pub(crate) fn damaged(what: impl std::fmt::Display) -> Error {
     Error::new(format!("{DAMAGED}{what}"))
@@ -31,7 +45,7 @@ pub(crate) fn damaged(what: impl std::fmt::Display) -> Error {
 /// The file ends before its trailer: the snapshot did not finish, or the copy was cut.
 pub(crate) fn truncated(what: impl std::fmt::Display) -> Error {
     Error::new(format!("{INCOMPLETE}{what}"))
-        .hint("the snapshot did not finish, or the file was cut while it was copied")
+        .hint("the snapshot did not finish, or the file was cut or added to afterwards")
 }
 
 /// Sound, but written by a version that knows more than this one.

@@ -2,5 +2,6 @@
 //! what the writer wrote, both refuse.
 
 mod damage;
+mod golden;
 mod round_trip;
 mod sample;

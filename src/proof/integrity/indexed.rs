@@ -255,13 +255,13 @@ fn check_blocks<R: ReadAt>(
             .fold(
                 || (Vec::new(), RowCheck::default()),
                 |(mut bad, mut rows), run| {
+                    rows.begin_run();
                     for number in run {
                         if let Err(finding) = check_block(reader, number, deep, &mut rows) {
                             rows.interrupt();
                             bad.push(*finding);
                         }
                     }
-                    rows.interrupt();
                     (bad, rows)
                 },
             )

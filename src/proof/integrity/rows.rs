@@ -19,6 +19,8 @@ pub(super) struct RowCheck {
     seen: HashMap<EntryId, Seen>,
     /// The chunk whose parts are coming, and its rows so far.
     open: Option<(ChunkRecord, FingerprintStream)>,
+    /// Whether a block was lost: further parts of a chunk that began there are passed over.
+    interrupted: bool,
     /// Sums over the records that the index must have, whatever their order.
     pub chunks: u128,
     pub ends: u128,
@@ -43,6 +45,12 @@ impl RowCheck {
                 }
                 Segment::Rows(rows) => rows,
             };
+            let orphan = self.interrupted && position == 0 && !rows.first;
+            if orphan {
+                self.interrupted = !rows.last;
+                continue;
+            }
+            self.interrupted = false;
             let (chunk, mut stream) = match self.open.take() {
                 Some((chunk, stream)) => (chunk.extend(rows), stream),
                 None => {
@@ -77,9 +85,16 @@ impl RowCheck {
         Ok(())
     }
 
-    /// Forgets a chunk whose next part cannot be read. Returns its entry.
-    pub fn interrupt(&mut self) -> Option<EntryId> {
-        self.open.take().map(|(chunk, _)| chunk.entry)
+    /// Says that a block could not be read.
+    pub fn interrupt(&mut self) {
+        self.open = None;
+        self.interrupted = true;
+    }
+
+    /// Begins anew, at a block that no chunk leads into.
+    pub fn begin_run(&mut self) {
+        self.open = None;
+        self.interrupted = false;
     }
 
     pub fn merge(mut self, other: RowCheck) -> RowCheck {

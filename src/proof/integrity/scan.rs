@@ -81,7 +81,10 @@ impl<R: ReadAt> Scan<'_, R> {
             }
         };
         while offset < self.size {
-            if self.is_trailer(offset)? {
+            if let Some(end) = self.trailer_end(offset)? {
+                if end < self.size {
+                    self.lost(end, self.size - end, "something follows its trailer");
+                }
                 break;
             }
             let Some((found, header)) = self.find(offset)? else {
@@ -142,6 +145,9 @@ impl<R: ReadAt> Scan<'_, R> {
 
     fn check_block(&mut self, offset: u64, header: &BlockHeader) -> Result<(), String> {
         let stored_offset = offset.saturating_add(BLOCK_HEADER_LENGTH as u64);
+        if self.size - offset < header.framed_length() {
+            return Err("the file ends within it".to_owned());
+        }
         let stored = read_range(self.source, stored_offset, u64::from(header.stored_length))
             .map_err(|error| problem(&error))?;
         header
@@ -165,15 +171,16 @@ impl<R: ReadAt> Scan<'_, R> {
         }
     }
 
-    fn is_trailer(&self, offset: u64) -> Result<bool> {
+    /// Where the trailer at this offset ends, if there is one or the start of one. Whether it is
+    /// sound has been said already.
+    fn trailer_end(&self, offset: u64) -> Result<Option<u64>> {
         let rest = self.size - offset;
-        if rest != TRAILER_LENGTH as u64 {
-            return Ok(false);
-        }
-        // Whether it is sound has been said already.
-        let start = read_range(self.source, offset, rest)?;
-        let end = start.len() - TRAILER_END_MAGIC.len();
-        Ok(start.starts_with(&TRAILER_MAGIC) || start[end..] == TRAILER_END_MAGIC)
+        let length = rest.min(TRAILER_LENGTH as u64);
+        let bytes = read_range(self.source, offset, length)?;
+        let known = bytes.len().min(TRAILER_MAGIC.len());
+        let begins = bytes[..known] == TRAILER_MAGIC[..known];
+        let ends = bytes.len() == TRAILER_LENGTH && bytes.ends_with(&TRAILER_END_MAGIC);
+        Ok((begins || ends).then_some(offset + length))
     }
 
     /// The next place from `offset` on where a block header of this archive stands.
@@ -211,7 +218,6 @@ impl<R: ReadAt> Scan<'_, R> {
     /// Names the objects whose rows are not all there.
     fn finish(mut self) -> IntegrityReport {
         self.close_entries();
-        self.rows.interrupt();
         let ended: BTreeSet<EntryId> = self.rows.end_records.iter().map(|end| end.entry).collect();
         let mut incomplete: BTreeSet<EntryId> = self
             .entries
