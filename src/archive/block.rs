@@ -3,7 +3,7 @@
 use super::codec::{self, BlockCodec, Codec};
 use super::header::ArchiveId;
 use super::limits::*;
-use super::refusal::{damaged, needs_newer};
+use super::refusal::{damaged, matches, needs_newer};
 use super::segment::{self, Segment};
 use super::wire::Cursor;
 use crate::error::{Error, Result};
@@ -76,7 +76,7 @@ impl BlockHeader {
         let raw_length = cursor.u32()?;
         let stored_length = cursor.u32()?;
         let stored_crc = cursor.u32()?;
-        if cursor.u32()? != header_crc(id, bytes) {
+        if !matches(cursor.u32()?, header_crc(id, bytes)) {
             return Err(damaged("block header: checksum does not match"));
         }
         let Some(kind) = BlockKind::from_number(kind) else {
@@ -111,7 +111,7 @@ impl BlockHeader {
             stored_crc,
         };
         check_lengths(codec, raw_length, stored_length)
-            .map_err(|problem| damaged(format_args!("block {sequence}: {problem}")))?;
+            .map_err(|problem| damaged(format_args!("block header: {problem}")))?;
         Ok(header)
     }
 
@@ -126,7 +126,8 @@ impl BlockHeader {
 
     /// Checks the stored bytes against the checksum.
     pub fn check_stored(&self, stored: &[u8]) -> Result<()> {
-        if stored.len() != self.stored_length as usize || crc32fast::hash(stored) != self.stored_crc
+        if stored.len() != self.stored_length as usize
+            || !matches(crc32fast::hash(stored), self.stored_crc)
         {
             return Err(damaged(format_args!(
                 "block {}: checksum does not match",
@@ -232,7 +233,7 @@ pub struct DataBlock {
 
 impl DataBlock {
     /// Takes a decompressed payload apart.
-    pub(super) fn parse(number: u64, mut payload: Vec<u8>) -> Result<DataBlock> {
+    pub(crate) fn parse(number: u64, mut payload: Vec<u8>) -> Result<DataBlock> {
         let (segments, rows_length) = segment::parse_payload(number, &payload)?;
         payload.truncate(rows_length);
         Ok(DataBlock {

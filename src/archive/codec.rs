@@ -162,7 +162,7 @@ pub(super) fn compress(codec: Codec, raw: &[u8], out: &mut Vec<u8>) -> Result<Bl
 
 /// Decompresses to exactly `raw_length` bytes, which the caller has held against its cap. A
 /// `BlockCodec::None` block is returned as it is.
-pub(super) fn decompress(codec: BlockCodec, stored: Vec<u8>, raw_length: usize) -> Result<Vec<u8>> {
+pub(crate) fn decompress(codec: BlockCodec, stored: Vec<u8>, raw_length: usize) -> Result<Vec<u8>> {
     let wrong =
         |problem: &dyn fmt::Display| damaged(format_args!("block does not decompress: {problem}"));
     match codec {

@@ -6,7 +6,7 @@ use std::io::Read;
 use bstr::BString;
 
 use super::limits::*;
-use super::refusal::{damaged, needs_newer, not_an_archive, truncated};
+use super::refusal::{damaged, matches, needs_newer, not_an_archive, truncated};
 use super::wire::{Cursor, Need, UnknownField, put_bytes, put_field};
 use crate::error::Result;
 
@@ -36,16 +36,16 @@ impl fmt::Debug for ArchiveId {
 /// The oldest rdump that reads what this one writes.
 const MINIMUM_READER: &str = "0.1.0";
 
-const TAG_MINIMUM_READER: u64 = 1;
-const TAG_RDUMP_VERSION: u64 = 2;
-const TAG_CODEC: u64 = 3;
-const TAG_DATABASE: u64 = 4;
-const TAG_SERVER_VERSION_NUM: u64 = 5;
-const TAG_SERVER_VERSION: u64 = 6;
-const TAG_ENCODING: u64 = 7;
-const TAG_SNAPSHOT_TIME: u64 = 8;
-const TAG_STANDARD_CONFORMING_STRINGS: u64 = 9;
-const TAG_SETTINGS: u64 = 10;
+pub(super) const HEADER_TAG_MINIMUM_READER: u64 = 1;
+pub(super) const HEADER_TAG_RDUMP_VERSION: u64 = 2;
+pub(super) const HEADER_TAG_CODEC: u64 = 3;
+pub(super) const HEADER_TAG_DATABASE: u64 = 4;
+pub(super) const HEADER_TAG_SERVER_VERSION_NUM: u64 = 5;
+pub(super) const HEADER_TAG_SERVER_VERSION: u64 = 6;
+pub(super) const HEADER_TAG_ENCODING: u64 = 7;
+pub(super) const HEADER_TAG_SNAPSHOT_TIME: u64 = 8;
+pub(super) const HEADER_TAG_STANDARD_CONFORMING_STRINGS: u64 = 9;
+pub(super) const HEADER_TAG_SETTINGS: u64 = 10;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
@@ -102,31 +102,35 @@ impl Header {
     pub fn serialise(&self) -> Result<Vec<u8>> {
         let mut fields: Vec<(u64, Need, Vec<u8>)> = vec![
             (
-                TAG_MINIMUM_READER,
+                HEADER_TAG_MINIMUM_READER,
                 Need::Optional,
                 text(&self.minimum_reader),
             ),
-            (TAG_RDUMP_VERSION, Need::Optional, text(&self.rdump_version)),
-            (TAG_CODEC, Need::Optional, text(&self.codec)),
-            (TAG_DATABASE, Need::Optional, text(&self.database)),
             (
-                TAG_SERVER_VERSION_NUM,
+                HEADER_TAG_RDUMP_VERSION,
+                Need::Optional,
+                text(&self.rdump_version),
+            ),
+            (HEADER_TAG_CODEC, Need::Optional, text(&self.codec)),
+            (HEADER_TAG_DATABASE, Need::Optional, text(&self.database)),
+            (
+                HEADER_TAG_SERVER_VERSION_NUM,
                 Need::Optional,
                 self.server_version_num.to_le_bytes().to_vec(),
             ),
             (
-                TAG_SERVER_VERSION,
+                HEADER_TAG_SERVER_VERSION,
                 Need::Optional,
                 text(&self.server_version),
             ),
-            (TAG_ENCODING, Need::Optional, text(&self.encoding)),
+            (HEADER_TAG_ENCODING, Need::Optional, text(&self.encoding)),
             (
-                TAG_SNAPSHOT_TIME,
+                HEADER_TAG_SNAPSHOT_TIME,
                 Need::Optional,
                 self.snapshot_time.to_le_bytes().to_vec(),
             ),
             (
-                TAG_STANDARD_CONFORMING_STRINGS,
+                HEADER_TAG_STANDARD_CONFORMING_STRINGS,
                 Need::Optional,
                 vec![u8::from(self.standard_conforming_strings)],
             ),
@@ -137,7 +141,7 @@ impl Header {
                 put_bytes(&mut value, name.as_bytes());
                 put_bytes(&mut value, setting.as_bytes());
             }
-            fields.push((TAG_SETTINGS, Need::Optional, value));
+            fields.push((HEADER_TAG_SETTINGS, Need::Optional, value));
         }
         for field in &self.unknown {
             fields.push((field.tag, Need::Optional, field.value.clone()));
@@ -195,7 +199,7 @@ impl Header {
         let Some((body, crc)) = bytes.split_last_chunk::<4>() else {
             return Err(truncated("it ends within its header"));
         };
-        if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
+        if !matches(crc32fast::hash(body), u32::from_le_bytes(*crc)) {
             return Err(damaged("header: checksum does not match"));
         }
         let mut cursor = Cursor::new(body, "header");
@@ -236,22 +240,24 @@ impl Header {
         header.rdump_version.clear();
         header.unknown = cursor.fields(minimum, |tag, field| {
             match tag {
-                TAG_MINIMUM_READER => header.minimum_reader = rest_text(field)?,
-                TAG_RDUMP_VERSION => header.rdump_version = rest_text(field)?,
-                TAG_CODEC => header.codec = rest_text(field)?,
-                TAG_DATABASE => header.database = field.take(field.remaining())?.into(),
-                TAG_SERVER_VERSION_NUM => header.server_version_num = field.u32()?,
-                TAG_SERVER_VERSION => header.server_version = rest_text(field)?,
-                TAG_ENCODING => header.encoding = rest_text(field)?,
-                TAG_SNAPSHOT_TIME => header.snapshot_time = i64::from_le_bytes(field.array()?),
-                TAG_STANDARD_CONFORMING_STRINGS => {
+                HEADER_TAG_MINIMUM_READER => header.minimum_reader = rest_text(field)?,
+                HEADER_TAG_RDUMP_VERSION => header.rdump_version = rest_text(field)?,
+                HEADER_TAG_CODEC => header.codec = rest_text(field)?,
+                HEADER_TAG_DATABASE => header.database = field.take(field.remaining())?.into(),
+                HEADER_TAG_SERVER_VERSION_NUM => header.server_version_num = field.u32()?,
+                HEADER_TAG_SERVER_VERSION => header.server_version = rest_text(field)?,
+                HEADER_TAG_ENCODING => header.encoding = rest_text(field)?,
+                HEADER_TAG_SNAPSHOT_TIME => {
+                    header.snapshot_time = i64::from_le_bytes(field.array()?)
+                }
+                HEADER_TAG_STANDARD_CONFORMING_STRINGS => {
                     header.standard_conforming_strings = match field.u8()? {
                         0 => false,
                         1 => true,
                         _ => return Err(field.damaged("bad boolean")),
                     }
                 }
-                TAG_SETTINGS => {
+                HEADER_TAG_SETTINGS => {
                     while !field.is_empty() {
                         let name = field.text()?.to_owned();
                         header.settings.push((name, field.text()?.to_owned()));
@@ -290,7 +296,7 @@ fn minimum_reader(cursor: Cursor<'_>) -> Option<String> {
     // Errors are reported by the real pass over the fields.
     let _ = cursor.fields(None, |tag, field| {
         let value = field.take(field.remaining())?;
-        if tag == TAG_MINIMUM_READER {
+        if tag == HEADER_TAG_MINIMUM_READER {
             found = std::str::from_utf8(value)
                 .ok()
                 .filter(|text| text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_graphic()))

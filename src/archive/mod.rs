@@ -6,11 +6,15 @@ mod block;
 mod codec;
 mod entry;
 mod header;
+#[cfg(test)]
+mod identity;
 mod index;
 pub mod limits;
 mod random;
 mod refusal;
 mod segment;
+#[cfg(test)]
+mod specification;
 mod stream;
 mod toc;
 mod trailer;
@@ -28,3 +32,8 @@ pub use stream::StreamReader;
 pub use trailer::Trailer;
 pub use wire::UnknownField;
 pub use writer::{ArchiveSummary, ArchiveWriter};
+
+pub(crate) use codec::decompress;
+pub(crate) use index::{EndPosition, PageKind, ParsedPage};
+pub(crate) use random::{EntriesCollector, check_chunks, read_header, read_range, read_trailer};
+pub(crate) use refusal::{is_damage, problem};

@@ -1,7 +1,6 @@
 //! Reading an archive at any place: from a file, or later by ranged requests.
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::block::{BlockHeader, BlockKind, DataBlock};
@@ -9,15 +8,14 @@ use super::codec;
 use super::entry::{Entry, EntryId};
 use super::header::{Header, header_length};
 use super::index::{
-    BlockRecord, ChunkRecord, EndPosition, IndexRoot, PageKey, PageKind, PageReference, ParsedPage,
-    Totals,
+    BlockRecord, ChunkRecord, IndexRoot, PageKey, PageKind, PageReference, ParsedPage, Totals,
 };
 use super::limits::*;
-use super::refusal::{damaged, truncated};
+use super::refusal::{damaged, matches, truncated, within};
 use super::segment::EndRecord;
 use super::toc;
 use super::trailer::Trailer;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::storage::ReadAt;
 
 /// Index pages kept: some 170 KB each at most.
@@ -44,11 +42,16 @@ impl<R: ReadAt> RandomReader<R> {
             return Err(damaged("header and trailer are not of the same archive"));
         }
         let root_bytes = read_range(&source, trailer.root_offset, trailer.root_length)?;
-        if trailer.hash(&header_bytes, &[&root_bytes]) != trailer.root_hash {
+        if !matches(
+            trailer.hash(&header_bytes, &[&root_bytes]),
+            trailer.root_hash,
+        ) {
             return Err(damaged("root hash does not match"));
         }
         let (root_header, stored) = split_block(&root_bytes, &header)?;
-        if root_header.kind != BlockKind::IndexRoot || root_header.sequence + 1 != trailer.blocks {
+        if root_header.kind != BlockKind::IndexRoot
+            || root_header.sequence.checked_add(1) != Some(trailer.blocks)
+        {
             return Err(damaged("index root: it is not where it must be"));
         }
         root_header.check_stored(stored)?;
@@ -236,7 +239,7 @@ impl<R: ReadAt> RandomReader<R> {
             record.offset,
             record.framed_length(),
         )
-        .map_err(|error| error.context(format!("block {}", record.number)))?;
+        .map_err(|error| within(error, format_args!("block {}", record.number)))?;
         if !record.agrees_with(&header) {
             return Err(damaged(format_args!(
                 "block {} is not the one that the index has",
@@ -244,7 +247,7 @@ impl<R: ReadAt> RandomReader<R> {
             )));
         }
         header.check_stored(&stored)?;
-        if *blake3::hash(&stored).as_bytes() != record.hash {
+        if !matches(*blake3::hash(&stored).as_bytes(), record.hash) {
             return Err(damaged(format_args!(
                 "block {}: hash does not match",
                 record.number
@@ -256,16 +259,22 @@ impl<R: ReadAt> RandomReader<R> {
     pub(crate) fn read_payload(&self, record: &BlockRecord) -> Result<(BlockHeader, Vec<u8>)> {
         let (header, stored) = self.read_stored(record)?;
         let payload = codec::decompress(header.codec, stored, header.raw_length as usize)
-            .map_err(|error| error.context(format!("block {}", record.number)))?;
+            .map_err(|error| within(error, format_args!("block {}", record.number)))?;
         Ok((header, payload))
     }
 
-    /// Positions of all index pages of a kind.
-    pub(super) fn pages_of(&self, kind: PageKind) -> Vec<usize> {
-        self.root.pages_of(kind).map(|(at, _)| at).collect()
+    /// Every index page, in order, each checked. Pages are read as the iterator is drawn.
+    pub(crate) fn index_pages(
+        &self,
+    ) -> impl Iterator<Item = (PageReference, Result<Arc<ParsedPage>>)> + '_ {
+        self.root
+            .pages
+            .iter()
+            .enumerate()
+            .map(|(position, reference)| (*reference, self.page(position)))
     }
 
-    pub(super) fn page_reference(&self, position: usize) -> Result<&PageReference> {
+    fn page_reference(&self, position: usize) -> Result<&PageReference> {
         self.root
             .pages
             .get(position)
@@ -273,7 +282,7 @@ impl<R: ReadAt> RandomReader<R> {
     }
 
     /// An index page, checked against the root.
-    pub(super) fn page(&self, position: usize) -> Result<Arc<ParsedPage>> {
+    fn page(&self, position: usize) -> Result<Arc<ParsedPage>> {
         let cached = {
             let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
             pages
@@ -293,7 +302,7 @@ impl<R: ReadAt> RandomReader<R> {
         Ok(page)
     }
 
-    pub(super) fn read_page(&self, position: usize) -> Result<ParsedPage> {
+    fn read_page(&self, position: usize) -> Result<ParsedPage> {
         let reference = self.page_reference(position)?;
         let (header, stored) = read_block_at(
             &self.source,
@@ -301,7 +310,7 @@ impl<R: ReadAt> RandomReader<R> {
             reference.offset,
             reference.framed_length(),
         )
-        .map_err(|error| error.context("index"))?;
+        .map_err(|error| within(error, "index"))?;
         if header.kind != BlockKind::IndexPage
             || header.sequence != self.root.page_sequence(position)
             || header.stored_length != reference.stored_length
@@ -309,7 +318,7 @@ impl<R: ReadAt> RandomReader<R> {
             return Err(damaged("index page: it is not the one that the root has"));
         }
         header.check_stored(&stored)?;
-        if *blake3::hash(&stored).as_bytes() != reference.hash {
+        if !matches(*blake3::hash(&stored).as_bytes(), reference.hash) {
             return Err(damaged("index page: hash does not match"));
         }
         let payload = codec::decompress(header.codec, stored, header.raw_length as usize)?;
@@ -322,21 +331,10 @@ impl<R: ReadAt> RandomReader<R> {
         }
         Ok(page)
     }
-
-    /// All end records, with their positions.
-    pub(crate) fn all_ends(&self) -> Result<Vec<EndPosition>> {
-        let mut ends = Vec::new();
-        for position in self.pages_of(PageKind::Ends) {
-            if let ParsedPage::Ends(records) = &*self.page(position)? {
-                ends.extend_from_slice(records);
-            }
-        }
-        Ok(ends)
-    }
 }
 
 /// Chunks are numbered from 0 without gaps, and sum up to what the end record says.
-pub(super) fn check_chunks(
+pub(crate) fn check_chunks(
     entry: EntryId,
     chunks: &[ChunkRecord],
     end: Option<&EndRecord>,
@@ -370,7 +368,7 @@ pub(super) fn check_chunks(
 
 /// Puts continued entries blocks together.
 #[derive(Debug, Default)]
-pub(super) struct EntriesCollector {
+pub(crate) struct EntriesCollector {
     open: Vec<u8>,
 }
 
@@ -450,16 +448,13 @@ fn split_block<'a>(bytes: &'a [u8], archive: &Header) -> Result<(BlockHeader, &'
     };
     let header = BlockHeader::parse(header, archive.id)?;
     if header.stored_length as usize != stored.len() {
-        return Err(damaged(format_args!(
-            "block {}: length does not match",
-            header.sequence
-        )));
+        return Err(damaged("block header: length does not match"));
     }
     Ok((header, stored))
 }
 
 /// At most one block; the range is held against the size before anything is allocated.
-fn read_range(source: &impl ReadAt, offset: u64, length: u64) -> Result<Vec<u8>> {
+pub(crate) fn read_range(source: &impl ReadAt, offset: u64, length: u64) -> Result<Vec<u8>> {
     let size = source.size()?;
     let possible = length <= BLOCK_HEADER_LENGTH as u64 + u64::from(MAX_BLOCK_LENGTH)
         && offset.checked_add(length).is_some_and(|end| end <= size);
@@ -471,37 +466,4 @@ fn read_range(source: &impl ReadAt, offset: u64, length: u64) -> Result<Vec<u8>>
     let mut bytes = vec![0; length as usize];
     source.read_exact_at(offset, &mut bytes)?;
     Ok(bytes)
-}
-
-/// Reads a source from an offset on, as a stream.
-#[derive(Debug)]
-pub(crate) struct Sequential<R> {
-    source: R,
-    offset: u64,
-    size: u64,
-}
-
-impl<R: ReadAt> Sequential<R> {
-    pub fn new(source: R) -> Result<Sequential<R>> {
-        let size = source.size()?;
-        Ok(Sequential {
-            source,
-            offset: 0,
-            size,
-        })
-    }
-}
-
-impl<R: ReadAt> io::Read for Sequential<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.size.saturating_sub(self.offset);
-        let length = buffer
-            .len()
-            .min(usize::try_from(left).unwrap_or(usize::MAX));
-        self.source
-            .read_exact_at(self.offset, &mut buffer[..length])
-            .map_err(|error: Error| io::Error::other(error.to_string()))?;
-        self.offset += length as u64;
-        Ok(length)
-    }
 }

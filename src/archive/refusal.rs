@@ -2,16 +2,50 @@
 
 use crate::error::Error;
 
+const DAMAGED: &str = "archive is damaged: ";
+const INCOMPLETE: &str = "archive is incomplete: ";
+
+/// Whether the archive was found other than it was written (and not, say, too new or unreadable).
+pub(crate) fn is_damage(error: &Error) -> bool {
+    error.message().starts_with(DAMAGED) || error.message().starts_with(INCOMPLETE)
+}
+
+/// What is wrong, without saying again that the archive is damaged.
+pub(crate) fn problem(error: &Error) -> String {
+    let message = error.message();
+    let bare = message
+        .strip_prefix(DAMAGED)
+        .or_else(|| message.strip_prefix(INCOMPLETE));
+    match bare {
+        Some(bare) => bare.to_owned(),
+        None => error.to_string(),
+    }
+}
+
+/// Says where damage is; any other error gets it as context.
+pub(crate) fn within(error: Error, place: impl std::fmt::Display) -> Error {
+    if error.message().starts_with(DAMAGED) {
+        return damaged(format_args!("{place}: {}", problem(&error)));
+    }
+    error.context(place.to_string())
+}
+
+/// Whether a checksum or hash is the right one. A fuzzer would never get past the first, so for it
+/// all are: it is to find what happens behind them.
+pub(super) fn matches<T: PartialEq>(found: T, expected: T) -> bool {
+    cfg!(fuzzing) || found == expected
+}
+
 /// The bytes are not those that a writer wrote.
 pub(crate) fn damaged(what: impl std::fmt::Display) -> Error {
-    Error::new(format!("archive is damaged: {what}"))
+    Error::new(format!("{DAMAGED}{what}"))
         .hint("restore it from another copy, or take a new snapshot; \"rdump verify\" lists all that is damaged")
 }
 
 /// The file ends before its trailer: the snapshot did not finish, or the copy was cut.
 pub(crate) fn truncated(what: impl std::fmt::Display) -> Error {
-    Error::new(format!("archive is incomplete: {what}"))
-        .hint("the snapshot did not finish, or the file was cut while it was copied")
+    Error::new(format!("{INCOMPLETE}{what}"))
+        .hint("the snapshot did not finish, or the file was cut or added to afterwards")
 }
 
 /// Sound, but written by a version that knows more than this one.

@@ -80,12 +80,12 @@ impl Segment {
     }
 }
 
-const KIND_ROWS: u8 = 1;
-const KIND_END: u8 = 2;
-const FLAG_FIRST: u8 = 1;
-const FLAG_LAST: u8 = 2;
+pub(super) const SEGMENT_KIND_ROWS: u8 = 1;
+pub(super) const SEGMENT_KIND_END: u8 = 2;
+pub(super) const SEGMENT_FLAG_FIRST: u8 = 1;
+pub(super) const SEGMENT_FLAG_LAST: u8 = 2;
 /// The sum of XXH3-128 over rows as text.
-const FINGERPRINT_TEXT_SUM: u8 = 1;
+pub(super) const FINGERPRINT_TEXT_SUM: u8 = 1;
 /// Of the table's length, at the end of the payload.
 const FOOTER_LENGTH: usize = 4;
 /// No segment is coded in less.
@@ -96,9 +96,10 @@ const MOST_SEGMENT_LENGTH: usize = 64;
 fn put_segment(out: &mut Vec<u8>, segment: &Segment) {
     match segment {
         Segment::Rows(rows) => {
-            out.push(KIND_ROWS);
+            out.push(SEGMENT_KIND_ROWS);
             out.push(
-                if rows.first { FLAG_FIRST } else { 0 } | if rows.last { FLAG_LAST } else { 0 },
+                if rows.first { SEGMENT_FLAG_FIRST } else { 0 }
+                    | if rows.last { SEGMENT_FLAG_LAST } else { 0 },
             );
             put_varint(out, u64::from(rows.entry.0));
             out.push(rows.encoding as u8);
@@ -107,7 +108,7 @@ fn put_segment(out: &mut Vec<u8>, segment: &Segment) {
             put_varint(out, u64::from(rows.length));
         }
         Segment::End(end) => {
-            out.push(KIND_END);
+            out.push(SEGMENT_KIND_END);
             out.push(0);
             put_varint(out, u64::from(end.entry.0));
             out.push(FINGERPRINT_TEXT_SUM);
@@ -160,8 +161,8 @@ fn parse_segment(cursor: &mut Cursor<'_>, number: u64, offset: u32) -> Result<Se
     let kind = cursor.u8()?;
     let flags = cursor.u8()?;
     let known = match kind {
-        KIND_ROWS => FLAG_FIRST | FLAG_LAST,
-        KIND_END => 0,
+        SEGMENT_KIND_ROWS => SEGMENT_FLAG_FIRST | SEGMENT_FLAG_LAST,
+        SEGMENT_KIND_END => 0,
         _ => {
             return Err(needs_newer(
                 format_args!("block {number} has a segment of kind {kind}"),
@@ -179,7 +180,7 @@ fn parse_segment(cursor: &mut Cursor<'_>, number: u64, offset: u32) -> Result<Se
     if entry.0 == 0 {
         return Err(cursor.damaged("there is no entry 0"));
     }
-    if kind == KIND_END {
+    if kind == SEGMENT_KIND_END {
         let fingerprint_kind = cursor.u8()?;
         if fingerprint_kind != FINGERPRINT_TEXT_SUM {
             return Err(needs_newer(
@@ -207,8 +208,8 @@ fn parse_segment(cursor: &mut Cursor<'_>, number: u64, offset: u32) -> Result<Se
         chunk: cursor.varint_u32()?,
         encoding,
         rows: cursor.varint()?,
-        first: flags & FLAG_FIRST != 0,
-        last: flags & FLAG_LAST != 0,
+        first: flags & SEGMENT_FLAG_FIRST != 0,
+        last: flags & SEGMENT_FLAG_LAST != 0,
         offset,
         length: cursor.varint_u32()?,
     };

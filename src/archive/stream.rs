@@ -16,7 +16,7 @@ use super::index::{
 };
 use super::limits::*;
 use super::random::EntriesCollector;
-use super::refusal::{damaged, truncated};
+use super::refusal::{damaged, matches, truncated, within};
 use super::segment::{EndRecord, RowsSegment, Segment};
 use super::trailer::Trailer;
 use crate::error::{Error, Result};
@@ -270,6 +270,10 @@ impl<R: Read> StreamReader<R> {
             return Err(damaged("something follows its trailer"));
         }
         let header_bytes = header.serialise(self.header.id);
+        let root_hash = trailer.hash(&self.header_bytes, &[&header_bytes, &stored]);
+        if !matches(trailer.root_hash, root_hash) {
+            return Err(damaged("root hash does not match"));
+        }
         let expected = Trailer {
             header_length: self.header_bytes.len() as u32,
             root_volume: 0,
@@ -278,11 +282,8 @@ impl<R: Read> StreamReader<R> {
             blocks: self.next_number,
             file_length: self.offset,
             id: self.header.id,
-            root_hash: trailer.hash(&self.header_bytes, &[&header_bytes, &stored]),
+            root_hash: trailer.root_hash,
         };
-        if trailer.root_hash != expected.root_hash {
-            return Err(damaged("root hash does not match"));
-        }
         if trailer != expected {
             return Err(damaged("trailer: it does not fit the archive"));
         }
@@ -355,8 +356,10 @@ impl<R: Read> StreamReader<R> {
     fn read_block_header(&mut self) -> Result<BlockHeader> {
         let mut bytes = [0; BLOCK_HEADER_LENGTH];
         self.read_exactly(&mut bytes, "a block header")?;
-        let header = BlockHeader::parse(&bytes, self.header.id)
-            .map_err(|error| error.context(format!("at offset {}", self.offset - 32)))?;
+        let header = BlockHeader::parse(&bytes, self.header.id).map_err(|error| {
+            let offset = self.offset - BLOCK_HEADER_LENGTH as u64;
+            within(error, format_args!("at offset {offset}"))
+        })?;
         if header.sequence != self.next_number {
             return Err(damaged(format_args!(
                 "block {} stands where block {} must",
@@ -390,7 +393,7 @@ impl<R: Read> StreamReader<R> {
             hash: *blake3::hash(&stored).as_bytes(),
         });
         codec::decompress(header.codec, stored, header.raw_length as usize)
-            .map_err(|error| error.context(format!("block {}", header.sequence)))
+            .map_err(|error| within(error, format_args!("block {}", header.sequence)))
     }
 
     fn read_exactly(&mut self, buffer: &mut [u8], what: &str) -> Result<()> {

@@ -8,25 +8,25 @@ use super::refusal::needs_newer;
 use super::wire::{Cursor, Need, put_bytes, put_field, put_varint};
 use crate::error::{Error, Result};
 
-const TAG_KIND: u64 = 1;
-const TAG_SECTION: u64 = 2;
-const TAG_PASS: u64 = 3;
-const TAG_SCHEMA: u64 = 4;
-const TAG_NAME: u64 = 5;
-const TAG_RELATION: u64 = 6;
-const TAG_OWNER: u64 = 7;
-const TAG_OWNER_TARGET: u64 = 8;
-const TAG_TABLESPACE: u64 = 9;
-const TAG_ACCESS_METHOD: u64 = 10;
-const TAG_CREATE: u64 = 11;
-const TAG_DROP: u64 = 12;
-const TAG_DROP_IF_EXISTS: u64 = 13;
-const TAG_DEPENDENCIES: u64 = 14;
-const TAG_CONTENTS: u64 = 15;
+pub(super) const ENTRY_TAG_KIND: u64 = 1;
+pub(super) const ENTRY_TAG_SECTION: u64 = 2;
+pub(super) const ENTRY_TAG_PASS: u64 = 3;
+pub(super) const ENTRY_TAG_SCHEMA: u64 = 4;
+pub(super) const ENTRY_TAG_NAME: u64 = 5;
+pub(super) const ENTRY_TAG_RELATION: u64 = 6;
+pub(super) const ENTRY_TAG_OWNER: u64 = 7;
+pub(super) const ENTRY_TAG_OWNER_TARGET: u64 = 8;
+pub(super) const ENTRY_TAG_TABLESPACE: u64 = 9;
+pub(super) const ENTRY_TAG_ACCESS_METHOD: u64 = 10;
+pub(super) const ENTRY_TAG_CREATE: u64 = 11;
+pub(super) const ENTRY_TAG_DROP: u64 = 12;
+pub(super) const ENTRY_TAG_DROP_IF_EXISTS: u64 = 13;
+pub(super) const ENTRY_TAG_DEPENDENCIES: u64 = 14;
+pub(super) const ENTRY_TAG_CONTENTS: u64 = 15;
 
-const CONTENTS_ROWS: u8 = 1;
-const CONTENTS_SEQUENCE_VALUE: u8 = 2;
-const CONTENTS_LARGE_OBJECTS: u8 = 3;
+pub(super) const CONTENTS_ROWS: u8 = 1;
+pub(super) const CONTENTS_SEQUENCE_VALUE: u8 = 2;
+pub(super) const CONTENTS_LARGE_OBJECTS: u8 = 3;
 
 /// Appends the entry's record: its length, its id, its fields.
 pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) -> Result<()> {
@@ -34,29 +34,29 @@ pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) -> Result<()> {
     put_varint(&mut body, u64::from(entry.id.0));
     // Critical throughout: an entry that is understood in part is not restored right.
     let mut put = |tag, value: &[u8]| put_field(&mut body, tag, Need::Critical, value);
-    put(TAG_KIND, entry.kind.as_bytes());
-    put(TAG_SECTION, &[entry.section as u8]);
-    put(TAG_PASS, &[entry.pass as u8]);
+    put(ENTRY_TAG_KIND, entry.kind.as_bytes());
+    put(ENTRY_TAG_SECTION, &[entry.section as u8]);
+    put(ENTRY_TAG_PASS, &[entry.pass as u8]);
     let mut put_option = |tag, value: &Option<BString>| {
         if let Some(value) = value {
             put(tag, value);
         }
     };
-    put_option(TAG_SCHEMA, &entry.schema);
-    put_option(TAG_NAME, &Some(entry.name.clone()));
-    put_option(TAG_RELATION, &entry.relation);
-    put_option(TAG_OWNER, &entry.owner);
-    put_option(TAG_OWNER_TARGET, &entry.owner_target);
-    put_option(TAG_TABLESPACE, &entry.tablespace);
-    put_option(TAG_ACCESS_METHOD, &entry.access_method);
+    put_option(ENTRY_TAG_SCHEMA, &entry.schema);
+    put_option(ENTRY_TAG_NAME, &Some(entry.name.clone()));
+    put_option(ENTRY_TAG_RELATION, &entry.relation);
+    put_option(ENTRY_TAG_OWNER, &entry.owner);
+    put_option(ENTRY_TAG_OWNER_TARGET, &entry.owner_target);
+    put_option(ENTRY_TAG_TABLESPACE, &entry.tablespace);
+    put_option(ENTRY_TAG_ACCESS_METHOD, &entry.access_method);
     let mut put_text = |tag, value: &BString| {
         if !value.is_empty() {
             put(tag, value);
         }
     };
-    put_text(TAG_CREATE, &entry.create);
-    put_text(TAG_DROP, &entry.drop);
-    put_text(TAG_DROP_IF_EXISTS, &entry.drop_if_exists);
+    put_text(ENTRY_TAG_CREATE, &entry.create);
+    put_text(ENTRY_TAG_DROP, &entry.drop);
+    put_text(ENTRY_TAG_DROP_IF_EXISTS, &entry.drop_if_exists);
     if !entry.dependencies.is_empty() {
         let mut value = Vec::new();
         let mut last = 0;
@@ -71,10 +71,10 @@ pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) -> Result<()> {
             put_varint(&mut value, u64::from(step));
             last = dependency.0;
         }
-        put(TAG_DEPENDENCIES, &value);
+        put(ENTRY_TAG_DEPENDENCIES, &value);
     }
     if let Some(value) = contents_bytes(&entry.contents) {
-        put(TAG_CONTENTS, &value);
+        put(ENTRY_TAG_CONTENTS, &value);
     }
     if body.len() > MAX_ENTRY_LENGTH as usize {
         return Err(Error::new(format!(
@@ -158,12 +158,12 @@ fn parse_entry(record: &[u8], expected: u32) -> Result<Entry> {
     let incomplete = cursor.damaged("a field is missing");
     cursor.fields(None, |tag, field| {
         match tag {
-            TAG_KIND => {
+            ENTRY_TAG_KIND => {
                 let text = std::str::from_utf8(field.take(field.remaining())?)
                     .map_err(|_| field.damaged("text is not UTF-8"))?;
                 kind = Some(text.to_owned());
             }
-            TAG_SECTION => {
+            ENTRY_TAG_SECTION => {
                 section = Some(match field.u8()? {
                     1 => Section::PreData,
                     2 => Section::Data,
@@ -176,7 +176,7 @@ fn parse_entry(record: &[u8], expected: u32) -> Result<Entry> {
                     }
                 });
             }
-            TAG_PASS => {
+            ENTRY_TAG_PASS => {
                 pass = Some(match field.u8()? {
                     1 => Pass::Main,
                     2 => Pass::Privileges,
@@ -186,18 +186,18 @@ fn parse_entry(record: &[u8], expected: u32) -> Result<Entry> {
                     }
                 });
             }
-            TAG_SCHEMA => entry.schema = Some(rest(field)?),
-            TAG_NAME => name = Some(rest(field)?),
-            TAG_RELATION => entry.relation = Some(rest(field)?),
-            TAG_OWNER => entry.owner = Some(rest(field)?),
-            TAG_OWNER_TARGET => entry.owner_target = Some(rest(field)?),
-            TAG_TABLESPACE => entry.tablespace = Some(rest(field)?),
-            TAG_ACCESS_METHOD => entry.access_method = Some(rest(field)?),
-            TAG_CREATE => entry.create = rest_not_empty(field)?,
-            TAG_DROP => entry.drop = rest_not_empty(field)?,
-            TAG_DROP_IF_EXISTS => entry.drop_if_exists = rest_not_empty(field)?,
-            TAG_DEPENDENCIES => entry.dependencies = parse_dependencies(field)?,
-            TAG_CONTENTS => entry.contents = parse_contents(field, &what)?,
+            ENTRY_TAG_SCHEMA => entry.schema = Some(rest(field)?),
+            ENTRY_TAG_NAME => name = Some(rest(field)?),
+            ENTRY_TAG_RELATION => entry.relation = Some(rest(field)?),
+            ENTRY_TAG_OWNER => entry.owner = Some(rest(field)?),
+            ENTRY_TAG_OWNER_TARGET => entry.owner_target = Some(rest(field)?),
+            ENTRY_TAG_TABLESPACE => entry.tablespace = Some(rest(field)?),
+            ENTRY_TAG_ACCESS_METHOD => entry.access_method = Some(rest(field)?),
+            ENTRY_TAG_CREATE => entry.create = rest_not_empty(field)?,
+            ENTRY_TAG_DROP => entry.drop = rest_not_empty(field)?,
+            ENTRY_TAG_DROP_IF_EXISTS => entry.drop_if_exists = rest_not_empty(field)?,
+            ENTRY_TAG_DEPENDENCIES => entry.dependencies = parse_dependencies(field)?,
+            ENTRY_TAG_CONTENTS => entry.contents = parse_contents(field, &what)?,
             _ => return Ok(false),
         }
         Ok(true)

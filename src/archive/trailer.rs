@@ -2,12 +2,12 @@
 
 use super::header::ArchiveId;
 use super::limits::*;
-use super::refusal::{damaged, needs_newer, truncated};
+use super::refusal::{damaged, matches, needs_newer, truncated};
 use super::wire::Cursor;
 use crate::error::Result;
 
 /// Context of the hash over a whole archive, so that it is never mistaken for another hash.
-const ROOT_CONTEXT: &str = "rdump archive root hash, format version 0";
+pub(super) const ROOT_CONTEXT: &str = "rdump archive root hash, format version 0";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trailer {
@@ -84,7 +84,7 @@ impl Trailer {
         if magic != TRAILER_MAGIC || end_magic != TRAILER_END_MAGIC {
             return Err(damaged("trailer: it does not begin and end as it must"));
         }
-        if crc != crc32fast::hash(&bytes[..100]) {
+        if !matches(crc, crc32fast::hash(&bytes[..100])) {
             return Err(damaged("trailer: checksum does not match"));
         }
         if reserved != 0 {

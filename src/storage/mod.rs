@@ -7,3 +7,6 @@ mod target;
 pub use local::LocalFile;
 pub use read_at::ReadAt;
 pub use target::{LocalTarget, Replace, StdoutTarget, write_error};
+
+#[cfg(test)]
+mod tests;

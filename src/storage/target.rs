@@ -34,7 +34,7 @@ pub struct LocalTarget {
 impl LocalTarget {
     /// Creates the temporary file, in the folder that the final one will be in.
     pub fn create(path: impl AsRef<Path>) -> Result<LocalTarget> {
-        let path = path.as_ref().to_owned();
+        let path = resolve(path.as_ref())?;
         let Some(name) = path.file_name().filter(|_| !path.is_dir()) else {
             return Err(Error::new(format!(
                 "could not create file \"{}\": it is a directory",
@@ -121,6 +121,12 @@ impl LocalTarget {
         Ok(())
     }
 
+    /// Sends what is written from now on elsewhere.
+    #[cfg(test)]
+    pub(super) fn divert(&mut self, file: File) {
+        self.file = file;
+    }
+
     fn failed(&self, doing: &str, error: &io::Error) -> Error {
         let message = format!(
             "could not {doing} file \"{}\": {}",
@@ -186,6 +192,31 @@ fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
                 let _ = fs::remove_file(to);
             })
         }
+    }
+}
+
+/// Follows a symbolic link, so that the file it leads to is replaced and not the link. Refuses
+/// devices and pipes: they would be replaced by a file too.
+fn resolve(path: &Path) -> Result<PathBuf> {
+    let Ok(metadata) = fs::metadata(path) else {
+        return Ok(path.to_owned());
+    };
+    if !metadata.is_file() && !metadata.is_dir() {
+        return Err(Error::new(format!(
+            "could not create file \"{}\": it is not a regular file",
+            path.display()
+        ))
+        .hint("give \"-\" to write the archive to standard output"));
+    }
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_symlink() => fs::canonicalize(path).map_err(|error| {
+            Error::new(format!(
+                "could not create file \"{}\": {}",
+                path.display(),
+                describe(&error)
+            ))
+        }),
+        _ => Ok(path.to_owned()),
     }
 }
 

@@ -7,9 +7,13 @@
 mod page;
 mod root;
 
-pub(super) use page::{ParsedPage, build_block_pages, build_chunk_pages, build_end_pages};
+pub(crate) use page::ParsedPage;
+pub(super) use page::{build_block_pages, build_chunk_pages, build_end_pages};
+pub(super) use root::IndexRoot;
+pub(crate) use root::PageReference;
 pub use root::Totals;
-pub(super) use root::{IndexRoot, PageReference};
+#[cfg(test)]
+pub(super) use root::{INDEX_TAG_PAGES, INDEX_TAG_TOTALS};
 
 use super::block::{BlockHash, BlockHeader, BlockKind};
 use super::codec::BlockCodec;
@@ -81,7 +85,7 @@ pub struct ChunkRecord {
 }
 
 impl ChunkRecord {
-    pub(super) fn start(segment: &RowsSegment, block: u64, position: u32) -> ChunkRecord {
+    pub(crate) fn start(segment: &RowsSegment, block: u64, position: u32) -> ChunkRecord {
         ChunkRecord {
             entry: segment.entry,
             chunk: segment.chunk,
@@ -95,7 +99,7 @@ impl ChunkRecord {
     }
 
     /// Adds the next part. None if it is not one, or if the sums overflow.
-    pub(super) fn extend(&self, segment: &RowsSegment) -> Option<ChunkRecord> {
+    pub(crate) fn extend(&self, segment: &RowsSegment) -> Option<ChunkRecord> {
         let follows = segment.entry == self.entry
             && segment.chunk == self.chunk
             && segment.encoding == self.encoding
@@ -115,7 +119,7 @@ impl ChunkRecord {
     }
 
     /// For a sum that is the same in whatever order chunks come.
-    pub(super) fn digest(&self) -> u128 {
+    pub(crate) fn digest(&self) -> u128 {
         let mut bytes = [0; 41];
         bytes[0..4].copy_from_slice(&self.entry.0.to_le_bytes());
         bytes[4..8].copy_from_slice(&self.chunk.to_le_bytes());
@@ -138,7 +142,7 @@ pub struct EndPosition {
 }
 
 impl EndPosition {
-    pub(super) fn digest(&self) -> u128 {
+    pub(crate) fn digest(&self) -> u128 {
         let mut bytes = [0; 53];
         bytes[0..4].copy_from_slice(&self.end.entry.0.to_le_bytes());
         bytes[4..8].copy_from_slice(&self.end.chunks.to_le_bytes());
@@ -155,7 +159,7 @@ impl EndPosition {
 /// Which records a page holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub(super) enum PageKind {
+pub(crate) enum PageKind {
     Blocks = 1,
     Chunks = 2,
     Ends = 3,
@@ -174,7 +178,7 @@ impl PageKind {
 
 /// The key that a page's first record has. Keys ascend through the pages of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct PageKey {
+pub(crate) struct PageKey {
     /// Number of the block, or id of the entry.
     pub major: u64,
     /// Number of the chunk.

@@ -115,7 +115,7 @@ fn start(kind: PageKind, count: usize, major: u64, minor: u32) -> BuiltPage {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in super::super) enum ParsedPage {
+pub(crate) enum ParsedPage {
     Blocks(Vec<BlockRecord>),
     Chunks(Vec<ChunkRecord>),
     Ends(Vec<EndPosition>),

@@ -7,8 +7,8 @@ use super::super::wire::{Cursor, Need, put_field, put_varint};
 use super::{PageKey, PageKind};
 use crate::error::Result;
 
-const TAG_TOTALS: u64 = 1;
-const TAG_PAGES: u64 = 2;
+pub(in super::super) const INDEX_TAG_TOTALS: u64 = 1;
+pub(in super::super) const INDEX_TAG_PAGES: u64 = 2;
 
 /// Counts over the whole archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,7 +33,7 @@ impl Totals {
 
 /// Where an index page is and what it must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct PageReference {
+pub(crate) struct PageReference {
     pub kind: PageKind,
     pub first: PageKey,
     pub count: u32,
@@ -85,8 +85,8 @@ impl IndexRoot {
             pages.extend_from_slice(&page.hash);
         }
         let mut out = Vec::new();
-        put_field(&mut out, TAG_TOTALS, Need::Critical, &totals);
-        put_field(&mut out, TAG_PAGES, Need::Critical, &pages);
+        put_field(&mut out, INDEX_TAG_TOTALS, Need::Critical, &totals);
+        put_field(&mut out, INDEX_TAG_PAGES, Need::Critical, &pages);
         out
     }
 
@@ -98,8 +98,8 @@ impl IndexRoot {
         let inconsistent = cursor.damaged("counts do not fit each other");
         cursor.fields(minimum, |tag, field| {
             match tag {
-                TAG_TOTALS => totals = Some(parse_totals(field)?),
-                TAG_PAGES => pages = Some(parse_pages(field)?),
+                INDEX_TAG_TOTALS => totals = Some(parse_totals(field)?),
+                INDEX_TAG_PAGES => pages = Some(parse_pages(field)?),
                 _ => return Ok(false),
             }
             Ok(true)
