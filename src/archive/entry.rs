@@ -42,7 +42,9 @@ pub enum Contents {
         filter: BString,
     },
     /// One row: last_value, is_called, in COPY text form.
-    SequenceValue { sequence: BString },
+    SequenceValue {
+        sequence: BString,
+    },
     /// Rows of (oid, offset, bytes), in COPY text form.
     LargeObjects,
 }
