@@ -7,7 +7,10 @@ use tokio::process::Command;
 use super::{Access, DisposableServer, Watchdog, ensure_image, tail, unique_name};
 use crate::error::{Error, Result, ResultExt};
 
-pub(super) async fn start(major: u32, progress: &mut dyn FnMut(&str)) -> Result<DisposableServer> {
+pub(super) async fn start(
+    major: u32,
+    progress: &mut (dyn FnMut(&str) + Send),
+) -> Result<DisposableServer> {
     docker(["version", "--format", "{{.Server.Version}}"], &[])
         .await
         .map_err(|error| {

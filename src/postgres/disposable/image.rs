@@ -34,7 +34,7 @@ const PULL_LIMIT: Duration = Duration::from_secs(900);
 /// Building needs root and a Debian mirror, and happens only for a program that runs from its
 /// source tree: an installed one does not change the machine. Calls from several processes wait
 /// for one another.
-pub async fn ensure_image(major: u32, progress: &mut dyn FnMut(&str)) -> Result<()> {
+pub async fn ensure_image(major: u32, progress: &mut (dyn FnMut(&str) + Send)) -> Result<()> {
     let image = format!("postgres:{major}");
     if present(&image).await {
         return Ok(());
@@ -129,7 +129,7 @@ async fn pull(image: &str) -> Result<(), String> {
     }
 }
 
-async fn build(major: u32, progress: &mut dyn FnMut(&str)) -> Result<()> {
+async fn build(major: u32, progress: &mut (dyn FnMut(&str) + Send)) -> Result<()> {
     let folder = RecipeFolder::write()?;
     let mut child = Command::new("bash")
         .arg(folder.0.join("build"))

@@ -102,7 +102,7 @@ impl DisposableServer {
     /// `progress` is told of what takes long (fetching or building an image).
     pub async fn start(
         major: Option<u32>,
-        progress: &mut dyn FnMut(&str),
+        progress: &mut (dyn FnMut(&str) + Send),
     ) -> Result<DisposableServer> {
         match local::find(major).await {
             Some(programs) => local::start(&programs).await,
@@ -113,7 +113,7 @@ impl DisposableServer {
     /// Starts a server in Docker, whatever is installed on this machine.
     pub async fn start_container(
         major: u32,
-        progress: &mut dyn FnMut(&str),
+        progress: &mut (dyn FnMut(&str) + Send),
     ) -> Result<DisposableServer> {
         container::start(major, progress).await
     }
