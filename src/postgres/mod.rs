@@ -4,6 +4,7 @@ pub mod connect;
 mod connector;
 pub mod conninfo;
 mod copy;
+pub mod disposable;
 mod message;
 mod rows;
 mod session;
