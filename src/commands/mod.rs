@@ -1,6 +1,7 @@
 //! One file a subcommand: its arguments and a thin run. Errors are printed in one place, here.
 
 mod connection;
+mod demo;
 mod interrupt;
 mod output;
 mod restore;
@@ -37,6 +38,8 @@ enum Command {
     Snapshot(snapshot::Arguments),
     /// Restore an archive into a database
     Restore(restore::Arguments),
+    /// Show the whole cycle on a disposable server
+    Demo(demo::Arguments),
     /// Print the table of contents of an archive
     #[command(visible_alias = "list")]
     Show(show::Arguments),
@@ -75,6 +78,7 @@ fn run(command: Command) -> Result<()> {
         match command {
             Command::Snapshot(arguments) => arguments.run().await,
             Command::Restore(arguments) => arguments.run().await,
+            Command::Demo(arguments) => arguments.run().await,
             Command::Show(arguments) => arguments.run(),
             Command::Verify(arguments) => arguments.run().await,
         }

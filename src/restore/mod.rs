@@ -42,7 +42,7 @@ pub enum Input {
     Stdin,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     pub jobs: usize,
     pub selection: Selection,

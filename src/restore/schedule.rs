@@ -1,6 +1,6 @@
 //! What may run when: the parallel part of a restore as a pure state machine.
 //!
-//! Nodes are data entries and post-data entries. A node is ready when all it depends on is done;
+//! Nodes are the entries of the sections data and post-data. A node is ready when all it depends on is done;
 //! of the ready ones the largest goes first, held back while a running node has a conflicting
 //! lock. Post-data entries that need a table wait for its rows too, and for those of its
 //! partitions.
@@ -56,9 +56,8 @@ impl Schedule {
             .enumerate()
             .map(|(position, entry)| (entry.id, position))
             .collect();
-        let parallel = |entry: &Entry| {
-            entry.pass == Pass::Main && (is_data(entry) || entry.section == Section::PostData)
-        };
+        let parallel =
+            |entry: &Entry| entry.pass == Pass::Main && entry.section != Section::PreData;
         let node_of: HashMap<EntryId, usize> = entries
             .iter()
             .filter(|entry| parallel(entry))

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use bstr::{BString, ByteSlice};
 
-use crate::archive::{Contents, Entry, EntryId, Section};
+use crate::archive::{Entry, EntryId, Section};
 use crate::error::{Error, Result};
 
 /// Empty lists choose nothing in particular: everything.
@@ -62,7 +62,7 @@ impl Selection {
         {
             return false;
         }
-        let has_data = entry.section == Section::Data && entry.contents != Contents::None;
+        let has_data = entry.section == Section::Data;
         if (self.data_only && !has_data) || (self.schema_only && has_data) {
             return false;
         }

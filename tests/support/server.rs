@@ -235,6 +235,16 @@ impl Server {
         run_ok(&mut command, b"").text()
     }
 
+    /// pgbench, on one of this server's databases.
+    pub fn pgbench(&self, arguments: &[&str], database: &TestDatabase) -> String {
+        let mut command = self.program("pgbench");
+        command
+            .args(arguments)
+            .args(["-U", "postgres"])
+            .arg(&database.name);
+        run_ok(&mut command, b"").text()
+    }
+
     /// A copy of a database (perhaps of an older server) on this one, made by this server's own
     /// pg_dump and psql: what a restore by rdump is compared with.
     pub fn copy_with_pg_dump(&'static self, source: &TestDatabase, prefix: &str) -> TestDatabase {
