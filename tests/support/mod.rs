@@ -44,3 +44,29 @@ pub fn load_sample(database: &TestDatabase, scale: u32) {
         fixture("sample/shop.sql")
     ));
 }
+
+/// The names of `fixtures/kinds/NAME.sql`, without those of one version.
+pub fn kinds() -> std::collections::BTreeSet<String> {
+    std::fs::read_dir(fixture_path("kinds"))
+        .expect("reading fixtures/kinds")
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .into_string()
+                .expect("a plain name")
+        })
+        .filter_map(|file| file.strip_suffix(".sql").map(str::to_owned))
+        .filter(|name| !name.starts_with('_') && !name.ends_with(".18"))
+        .collect()
+}
+
+/// Loads a kind's fixture, with what is only for this version or a newer one.
+pub fn load_kind(database: &TestDatabase, name: &str) {
+    database.server.ensure_roles();
+    database.sql(&fixture(&format!("kinds/{name}.sql")));
+    let newer = format!("kinds/{name}.18.sql");
+    if database.server.major >= 18 && fixture_path(&newer).exists() {
+        database.sql(&fixture(&newer));
+    }
+}
