@@ -52,6 +52,10 @@ fn all_kinds_together_are_fair_judges() {
         // What these say holds for all that is made after them.
         support::load_kind(&database, "default_privileges");
         assert_fair(&database);
+        if major < 18 {
+            let upgraded = support::server(18).copy_with_pg_dump(&database, "upgraded");
+            support::assert_same_rows(&database, &upgraded);
+        }
     }
 }
 
