@@ -1,6 +1,6 @@
 //! The quoting rules of `quote_identifier` (ruleutils.c) and `quote_literal` (quote.c).
 
-use bstr::BString;
+use bstr::{BString, ByteSlice};
 
 use super::keywords::is_reserved;
 
@@ -44,6 +44,22 @@ pub fn literal(value: impl AsRef<[u8]>) -> BString {
     text
 }
 
+/// A value in dollar quotes, between tags that it cannot end early.
+pub fn dollar_quoted(value: impl AsRef<[u8]>) -> BString {
+    let value = value.as_ref();
+    // not even the tag's beginning may occur: the value could end in it
+    let mut tag = BString::from("$");
+    while value.find(&tag).is_some() {
+        let next = if tag.len() == 1 { b'_' } else { b'x' };
+        tag.push(next);
+    }
+    tag.push(b'$');
+    let mut text = tag.clone();
+    text.extend_from_slice(value);
+    text.extend_from_slice(&tag);
+    text
+}
+
 fn quoted(value: &[u8], quote: u8) -> BString {
     let mut text = BString::new(Vec::with_capacity(value.len() + 2));
     text.push(quote);
@@ -82,6 +98,20 @@ mod tests {
             ("naïve", "\"naïve\""),
         ] {
             assert_eq!(identifier(name), expected);
+        }
+    }
+
+    #[test]
+    fn dollar_tags_do_not_occur_in_the_value() {
+        for (value, expected) in [
+            ("", "$$$$"),
+            ("a", "$$a$$"),
+            ("a$", "$_$a$$_$"),
+            ("$$", "$_$$$$_$"),
+            ("a$_", "$_x$a$_$_x$"),
+            ("$_$ $_x$", "$_xx$$_$ $_x$$_xx$"),
+        ] {
+            assert_eq!(dollar_quoted(value), expected);
         }
     }
 

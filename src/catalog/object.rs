@@ -1,0 +1,310 @@
+//! What all kinds of objects have in common.
+
+use std::collections::HashSet;
+
+use bstr::BString;
+
+use crate::archive::{Contents, Pass, Section};
+use crate::error::Result;
+use crate::postgres::{Row, ServerVersion};
+use crate::sql;
+
+/// OIDs of the catalogs, which are fixed (src/include/catalog/*.h, CATALOG lines).
+pub mod class {
+    pub const TYPE: u32 = 1247;
+    pub const ATTRIBUTE: u32 = 1249;
+    pub const PROC: u32 = 1255;
+    pub const RELATION: u32 = 1259;
+    pub const AUTHID: u32 = 1260;
+    pub const DATABASE: u32 = 1262;
+    pub const DEFAULT_ACL: u32 = 826;
+    pub const ATTRDEF: u32 = 2604;
+    pub const CONSTRAINT: u32 = 2606;
+    pub const INDEX: u32 = 2610;
+    pub const LANGUAGE: u32 = 2612;
+    pub const LARGE_OBJECT: u32 = 2613;
+    pub const NAMESPACE: u32 = 2615;
+    pub const REWRITE: u32 = 2618;
+    pub const TRIGGER: u32 = 2620;
+    pub const EXTENSION: u32 = 3079;
+    pub const POLICY: u32 = 3256;
+}
+
+/// One catalog row may become several entries; this tells them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Part {
+    #[default]
+    Definition,
+    /// A partition or an index attached to its parent.
+    Attach,
+    /// ALTER SEQUENCE ... OWNED BY.
+    OwnedBy,
+    /// Rows of a table, the value of a sequence, the contents of large objects.
+    Data,
+    /// REFRESH MATERIALIZED VIEW.
+    Refresh,
+    /// ALTER TABLE ... ENABLE ROW LEVEL SECURITY.
+    RowSecurity,
+}
+
+/// Which catalog row an object is, as pg_depend names it; columns count as their relation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address {
+    /// OID of the catalog: one of `class`.
+    pub class: u32,
+    pub oid: u32,
+    pub part: Part,
+}
+
+impl Address {
+    pub const fn new(class: u32, oid: u32) -> Address {
+        Address {
+            class,
+            oid,
+            part: Part::Definition,
+        }
+    }
+
+    pub const fn relation(oid: u32) -> Address {
+        Address::new(class::RELATION, oid)
+    }
+
+    pub const fn part(self, part: Part) -> Address {
+        Address { part, ..self }
+    }
+}
+
+/// What every object has: who it is, whose it is, who may use it.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    pub address: Address,
+    /// None for objects that live in no schema.
+    pub schema: Option<BString>,
+    pub name: BString,
+    pub owner: Option<BString>,
+    /// The ACL as aclitem[] prints it. None: never changed from the default.
+    pub acl: Option<BString>,
+    /// What the object has when it is new: what `acldefault` gives for this kind and owner, or
+    /// what pg_init_privs records.
+    pub acl_default: Option<BString>,
+    /// Made by an extension or by initdb: of this object only privileges are restored, nothing is
+    /// created, dropped, owned or commented.
+    pub privileges_only: bool,
+}
+
+impl Identity {
+    /// Reads the columns that every kind's query names alike: `oid`, `name`, and where the kind
+    /// has them `schema`, `owner`, `acl` and `acldefault`.
+    pub fn from_row(class: u32, row: &Row) -> Result<Identity> {
+        Ok(Identity {
+            address: Address::new(class, row.number("oid")?),
+            schema: row.optional_text("schema").unwrap_or_default(),
+            name: row.text("name")?,
+            owner: row.optional_text("owner").unwrap_or_default(),
+            acl: row.optional_text("acl").unwrap_or_default(),
+            acl_default: row.optional_text("acldefault").unwrap_or_default(),
+            privileges_only: false,
+        })
+    }
+
+    /// The same object's other part: no owner or privileges of its own.
+    pub fn part(&self, part: Part) -> Identity {
+        Identity {
+            address: self.address.part(part),
+            owner: self.owner.clone(),
+            schema: self.schema.clone(),
+            name: self.name.clone(),
+            acl: None,
+            acl_default: None,
+            privileges_only: self.privileges_only,
+        }
+    }
+
+    /// The name as SQL, with its schema where it has one.
+    pub fn sql(&self) -> BString {
+        match &self.schema {
+            Some(schema) => sql::qualified(schema, &self.name),
+            None => sql::identifier(&self.name),
+        }
+    }
+}
+
+/// How an object is dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Drop {
+    /// It goes with its owner, or cannot be dropped.
+    None,
+    /// `DROP <this>`: "TABLE public.orders".
+    Object(BString),
+    /// Statements of its own, without and with IF EXISTS; each ended by `;`.
+    Statement { plain: BString, if_exists: BString },
+}
+
+/// What GRANT names: `GRANT ... ON <object_type> <name>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrivilegeTarget {
+    /// "TABLE", "SEQUENCE", "FUNCTION", "SCHEMA", "TYPE", "LARGE OBJECT" ...
+    pub object_type: &'static str,
+    /// As SQL.
+    pub name: BString,
+    /// Column ACLs: column name, its aclitem[] text.
+    pub columns: Vec<(BString, BString)>,
+}
+
+/// An object rendered as SQL: what becomes its entry.
+#[derive(Debug, Clone)]
+pub struct Definition {
+    /// pg_dump's descriptor.
+    pub descriptor: &'static str,
+    pub section: Section,
+    pub pass: Pass,
+    /// pg_dump's tag, not quoted.
+    pub tag: BString,
+    /// Name of the relation it belongs to, not quoted.
+    pub relation: Option<BString>,
+    /// Statements, each ended by `;` and a line break.
+    pub create: BString,
+    pub drop: Drop,
+    /// What stands between ALTER and OWNER TO.
+    pub owner_target: Option<BString>,
+    pub privileges: Option<PrivilegeTarget>,
+    /// What stands after COMMENT ON: "TABLE public.orders".
+    pub comment_target: Option<BString>,
+    pub tablespace: Option<BString>,
+    pub access_method: Option<BString>,
+    pub contents: Contents,
+}
+
+impl Definition {
+    /// A definition with the given statements and nothing else yet.
+    pub fn new(
+        descriptor: &'static str,
+        section: Section,
+        tag: impl Into<BString>,
+        create: impl Into<BString>,
+    ) -> Definition {
+        Definition {
+            descriptor,
+            section,
+            pass: Pass::Main,
+            tag: tag.into(),
+            relation: None,
+            create: create.into(),
+            drop: Drop::None,
+            owner_target: None,
+            privileges: None,
+            comment_target: None,
+            tablespace: None,
+            access_method: None,
+            contents: Contents::None,
+        }
+    }
+
+    /// The usual case: `target` ("TABLE public.orders") is what DROP, ALTER ... OWNER TO and
+    /// COMMENT ON all name.
+    pub fn target(mut self, target: impl Into<BString>) -> Definition {
+        let target = target.into();
+        self.drop = Drop::Object(target.clone());
+        self.owner_target = Some(target.clone());
+        self.comment_target = Some(target);
+        self
+    }
+
+    pub fn privileges(mut self, object_type: &'static str, name: impl Into<BString>) -> Definition {
+        self.privileges = Some(PrivilegeTarget {
+            object_type,
+            name: name.into(),
+            columns: Vec::new(),
+        });
+        self
+    }
+}
+
+/// What the dependency sort decided about objects that cannot stand where they usually do.
+#[derive(Debug, Default)]
+pub struct Placement {
+    /// Column defaults and CHECK constraints that are added after their table or domain.
+    pub separate: HashSet<Address>,
+    /// Views created with the right columns and no query first, and replaced later.
+    pub dummy_views: HashSet<Address>,
+    /// Functions and materialised views moved behind the data.
+    pub postponed: HashSet<Address>,
+}
+
+/// What rendering may look at.
+pub struct Defining<'a> {
+    pub version: ServerVersion,
+    pub placement: &'a Placement,
+}
+
+impl Defining<'_> {
+    pub fn is_separate(&self, address: Address) -> bool {
+        self.placement.separate.contains(&address)
+    }
+
+    /// `usual`, or post-data where the sort moved the object there.
+    pub fn section(&self, address: Address, usual: Section) -> Section {
+        if self.placement.postponed.contains(&address) {
+            Section::PostData
+        } else {
+            usual
+        }
+    }
+}
+
+/// One kind of object; `kinds/` has a file each.
+pub trait CatalogObject {
+    fn identity(&self) -> &Identity;
+
+    /// Tells objects of one kind, schema and name apart: argument types, the table of a trigger.
+    /// Never an OID: equal schemas must give equal archives.
+    fn natural_key(&self) -> BString {
+        BString::default()
+    }
+
+    fn section(&self) -> Section {
+        Section::PreData
+    }
+
+    /// Objects that must stand first, beside what pg_depend says.
+    fn requires(&self) -> Vec<Address> {
+        Vec::new()
+    }
+
+    /// Other addresses by which pg_depend means this object: a table's row type, a
+    /// constraint's index, a view's rule, a type's array type.
+    fn aliases(&self) -> Vec<Address> {
+        Vec::new()
+    }
+
+    /// The object whose statement contains this one unless a loop forbids it: the table of a
+    /// column default or CHECK constraint, the domain of its constraint.
+    fn inline_in(&self) -> Option<Address> {
+        None
+    }
+
+    /// Section once it stands apart from `inline_in`.
+    fn separate_section(&self) -> Section {
+        Section::PostData
+    }
+
+    /// Whether loops through `inline_in` are broken by a dummy first: the query of a view.
+    fn leaves_dummy(&self) -> bool {
+        false
+    }
+
+    /// Whether it may move behind the data should it need what comes there.
+    fn may_be_postponed(&self) -> bool {
+        false
+    }
+
+    /// Comments that belong to parts without an entry of their own: the address and column that
+    /// pg_description has them under, and what stands after COMMENT ON. An inline constraint is
+    /// among them also when the sort has made it an entry after all.
+    fn comment_columns(&self) -> Vec<(Address, i32, BString)> {
+        Vec::new()
+    }
+
+    /// None if it is part of another object's statement.
+    fn define(&self, context: &Defining<'_>) -> Result<Option<Definition>>;
+}
