@@ -10,6 +10,7 @@ mod types;
 registry::kinds! {
     Schema => schema,
     Extension => extension,
+    Collation => collation,
     EnumType => enum_type,
     CompositeType => composite_type,
     Domain => domain,
@@ -17,6 +18,8 @@ registry::kinds! {
     RangeType => range_type,
     ProceduralLanguage => procedural_language,
     Function => function,
+    Cast => cast,
+    Operator => operator,
     Aggregate => aggregate,
     DefaultPrivileges => default_privileges,
     LargeObjects => large_object,
