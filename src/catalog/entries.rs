@@ -1,1 +1,426 @@
-//! stub
+//! From objects to entries: reading, sorting, rendering, with comments and privileges.
+
+use std::collections::{BTreeSet, HashMap};
+
+use bstr::{BStr, BString, ByteSlice};
+
+use super::dependency::{self, Graph, Node, Sorted};
+use super::kinds::{self, Object};
+use super::object::{Address, Defining, Definition, Drop, Identity, PrivilegeTarget, class};
+use super::reader::{Reader, Scope};
+use crate::archive::{Contents, Entry, EntryId, Pass, Section};
+use crate::error::{Result, ResultExt};
+use crate::postgres::{ServerVersion, Session};
+use crate::sql;
+use crate::sql::privileges::{PrivilegeTargetSql, statements};
+
+/// What was read of a database: its objects, and their entries in restore order.
+#[derive(Debug)]
+pub struct Catalog {
+    pub version: ServerVersion,
+    pub entries: Vec<Entry>,
+    /// What the user should know: loops broken, invalid indexes left out.
+    pub warnings: Vec<String>,
+    objects: Vec<Object>,
+}
+
+impl Catalog {
+    pub fn objects(&self) -> impl Iterator<Item = &Object> {
+        self.objects.iter()
+    }
+}
+
+/// Reads all objects in the session's current transaction and orders them.
+pub async fn read(session: &mut Session, scope: &Scope) -> Result<Catalog> {
+    let mut reader = Reader::new(session, scope).await?;
+    let mut objects = kinds::read_all(&mut reader).await?;
+    objects.sort_by(|a, b| natural_order(a).cmp(&natural_order(b)));
+    let edges = read_dependencies(&mut reader).await?;
+    let comments = read_comments(&mut reader).await?;
+
+    let mut graph = build_graph(&objects, &reader, &edges);
+    let Sorted {
+        order,
+        placement,
+        warnings,
+    } = dependency::sort(&mut graph);
+
+    let mut rendering = Rendering {
+        entries: Vec::new(),
+        entry_of: vec![None; objects.len()],
+        graph: &graph,
+        comments: &comments,
+    };
+    let context = Defining {
+        version: reader.version,
+        placement: &placement,
+    };
+    for node in order {
+        let object = objects[node].as_catalog_object();
+        let label = graph.label(node).to_owned();
+        let definition = object
+            .define(&context)
+            .with_context(|| format!("describing {label}"))?;
+        if let Some(definition) = definition {
+            rendering.add(node, &objects[node], definition)?;
+        }
+    }
+    let mut all_warnings = reader.take_warnings();
+    all_warnings.extend(warnings);
+    Ok(Catalog {
+        version: reader.version,
+        entries: rendering.entries,
+        warnings: all_warnings,
+        objects,
+    })
+}
+
+/// Never by OID: equal schemas must give equal archives.
+fn natural_order(object: &Object) -> (usize, BString, BString, BString) {
+    let as_object = object.as_catalog_object();
+    let identity = as_object.identity();
+    (
+        object.priority(),
+        identity.schema.clone().unwrap_or_default(),
+        identity.name.clone(),
+        as_object.natural_key(),
+    )
+}
+
+/// pg_depend without what is pinned or belongs to an extension.
+async fn read_dependencies(reader: &mut Reader<'_>) -> Result<Vec<(Address, Address)>> {
+    let rows = reader
+        .query(
+            "dependencies",
+            "SELECT classid, objid, refclassid, refobjid, deptype
+             FROM pg_depend WHERE deptype NOT IN ('p', 'e')",
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let from = Address::new(row.number("classid")?, row.number("objid")?);
+            let to = Address::new(row.number("refclassid")?, row.number("refobjid")?);
+            Ok((from, to))
+        })
+        .collect()
+}
+
+/// Comments by object and column.
+type Comments = HashMap<Address, Vec<(i32, BString)>>;
+
+async fn read_comments(reader: &mut Reader<'_>) -> Result<Comments> {
+    let rows = reader
+        .query(
+            "comments",
+            "SELECT classoid, objoid, objsubid, description FROM pg_description
+             WHERE objoid >= 16384 OR classoid = 'pg_namespace'::regclass
+             ORDER BY classoid, objoid, objsubid",
+        )
+        .await?;
+    let mut comments = Comments::new();
+    for row in &rows {
+        let address = Address::new(row.number("classoid")?, row.number("objoid")?);
+        comments
+            .entry(address)
+            .or_default()
+            .push((row.number("objsubid")?, row.text("description")?));
+    }
+    Ok(comments)
+}
+
+fn build_graph(objects: &[Object], reader: &Reader<'_>, edges: &[(Address, Address)]) -> Graph {
+    let mut aliases = HashMap::new();
+    let nodes = objects
+        .iter()
+        .map(|object| {
+            let object = object.as_catalog_object();
+            let identity = object.identity();
+            for alias in object.aliases() {
+                aliases.insert(alias, identity.address);
+            }
+            Node {
+                address: identity.address,
+                section: object.section(),
+                separate_section: object.separate_section(),
+                inline_in: object.inline_in(),
+                may_be_postponed: object.may_be_postponed(),
+                leaves_dummy: object.leaves_dummy(),
+                label: identity.sql().to_string(),
+            }
+        })
+        .collect();
+    // whoever needs a member of an extension needs the extension
+    for (member, extension) in reader.members() {
+        aliases.entry(*member).or_insert(*extension);
+    }
+    let mut graph = Graph::new(nodes, &aliases);
+    for &(from, to) in edges {
+        graph.depend(from, to);
+        // a member that is kept for its privileges or rows still comes after its extension
+    }
+    for object in objects {
+        let object = object.as_catalog_object();
+        let address = object.identity().address;
+        for needed in object.requires() {
+            graph.depend(address, needed);
+        }
+        if let Some(&extension) = reader.members().get(&address) {
+            graph.depend(address, extension);
+        }
+    }
+    graph
+}
+
+struct Rendering<'a> {
+    entries: Vec<Entry>,
+    /// The entry of each node that has one.
+    entry_of: Vec<Option<EntryId>>,
+    graph: &'a Graph,
+    comments: &'a Comments,
+}
+
+impl Rendering<'_> {
+    fn add(&mut self, node: usize, object: &Object, definition: Definition) -> Result<()> {
+        let object = object.as_catalog_object();
+        let identity = object.identity();
+        let member = identity.privileges_only;
+        let mut own = None;
+        let bare = definition.create.is_empty()
+            && definition.contents == Contents::None
+            && definition.drop == Drop::None;
+        if !member || definition.contents != Contents::None {
+            let dependencies = self.dependencies(node);
+            let id = self.next_id();
+            if !bare {
+                let (drop, drop_if_exists) = drops(&definition.drop);
+                self.entries.push(Entry {
+                    id,
+                    kind: definition.descriptor.to_owned(),
+                    section: definition.section,
+                    pass: definition.pass,
+                    schema: identity.schema.clone(),
+                    name: definition.tag.clone(),
+                    relation: definition.relation.clone(),
+                    owner: identity.owner.clone(),
+                    owner_target: definition.owner_target.clone(),
+                    tablespace: definition.tablespace.clone(),
+                    access_method: definition.access_method.clone(),
+                    create: definition.create.clone(),
+                    drop,
+                    drop_if_exists,
+                    dependencies,
+                    contents: definition.contents.clone(),
+                });
+                own = Some(id);
+                self.entry_of[node] = own;
+            }
+        }
+        let needed: Vec<EntryId> = match own {
+            Some(id) => vec![id],
+            None => self.dependencies(node),
+        };
+        if !member {
+            self.add_comments(object, &definition, &needed);
+        }
+        self.add_privileges(object, &definition, &needed)
+    }
+
+    fn next_id(&self) -> EntryId {
+        EntryId(self.entries.len() as u32 + 1)
+    }
+
+    /// Entries of all that a node needs; through nodes that have no entry of their own.
+    fn dependencies(&self, node: usize) -> Vec<EntryId> {
+        let mut found = BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        let mut open: Vec<usize> = self.graph.needs(node).collect();
+        while let Some(other) = open.pop() {
+            if !seen.insert(other) {
+                continue;
+            }
+            match self.entry_of[other] {
+                Some(id) => {
+                    found.insert(id);
+                }
+                None => open.extend(self.graph.needs(other)),
+            }
+        }
+        found.into_iter().collect()
+    }
+
+    fn add_comments(
+        &mut self,
+        object: &dyn super::CatalogObject,
+        definition: &Definition,
+        needed: &[EntryId],
+    ) {
+        let identity = object.identity();
+        let mut wanted: Vec<(Address, i32, BString)> = Vec::new();
+        if let Some(target) = &definition.comment_target {
+            wanted.push((identity.address, 0, target.clone()));
+        }
+        wanted.extend(object.comment_columns());
+        for (address, column, target) in wanted {
+            let Some(text) = self
+                .comments
+                .get(&address)
+                .and_then(|all| all.iter().find(|(subid, _)| *subid == column))
+                .map(|(_, text)| text)
+            else {
+                continue;
+            };
+            if is_initial_comment(identity.name.as_bstr(), address, text.as_bstr()) {
+                continue;
+            }
+            let create = sql!("COMMENT ON {} IS {};\n", target, sql::literal(text));
+            self.push_attached(
+                "COMMENT",
+                definition.section,
+                definition.pass,
+                object,
+                target,
+                create,
+                needed,
+            );
+        }
+    }
+
+    fn add_privileges(
+        &mut self,
+        object: &dyn super::CatalogObject,
+        definition: &Definition,
+        needed: &[EntryId],
+    ) -> Result<()> {
+        let Some(target) = &definition.privileges else {
+            return Ok(());
+        };
+        let create = privileges_of(object.identity(), target)?;
+        if !create.is_empty() {
+            let tag = sql!("{} {}", target.object_type, object.identity().name);
+            self.push_attached(
+                "ACL",
+                definition.section,
+                Pass::Privileges,
+                object,
+                tag,
+                create,
+                needed,
+            );
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn push_attached(
+        &mut self,
+        kind: &str,
+        section: Section,
+        pass: Pass,
+        object: &dyn super::CatalogObject,
+        name: BString,
+        create: BString,
+        needed: &[EntryId],
+    ) {
+        let identity = object.identity();
+        self.entries.push(Entry {
+            id: self.next_id(),
+            kind: kind.to_owned(),
+            section,
+            pass,
+            schema: identity.schema.clone(),
+            name,
+            relation: (identity.address.class == class::RELATION).then(|| identity.name.clone()),
+            owner: identity.owner.clone(),
+            owner_target: None,
+            tablespace: None,
+            access_method: None,
+            create,
+            drop: BString::default(),
+            drop_if_exists: BString::default(),
+            dependencies: needed.to_vec(),
+            contents: Contents::None,
+        });
+    }
+}
+
+/// GRANT and REVOKE for an object and its columns.
+fn privileges_of(identity: &Identity, target: &PrivilegeTarget) -> Result<BString> {
+    let owner = identity
+        .owner
+        .as_ref()
+        .map_or(BStr::new(""), |owner| owner.as_bstr());
+    let none = BString::from("{}");
+    let mut text = BString::default();
+    if let Some(acl) = &identity.acl {
+        let base = identity.acl_default.as_ref().unwrap_or(&none);
+        let named = PrivilegeTargetSql {
+            object_type: target.object_type,
+            name: target.name.as_bstr(),
+            column: None,
+        };
+        text = statements(&named, acl.as_bstr(), base.as_bstr(), owner)?;
+    }
+    for (column, acl) in &target.columns {
+        let named = PrivilegeTargetSql {
+            object_type: target.object_type,
+            name: target.name.as_bstr(),
+            column: Some(column.as_bstr()),
+        };
+        text.extend_from_slice(&statements(&named, acl.as_bstr(), none.as_bstr(), owner)?);
+    }
+    Ok(text)
+}
+
+/// initdb comments on "public" itself; only a changed comment is the user's.
+fn is_initial_comment(name: &BStr, address: Address, text: &BStr) -> bool {
+    address.class == class::NAMESPACE && name == "public" && text == "standard public schema"
+}
+
+fn drops(drop: &Drop) -> (BString, BString) {
+    match drop {
+        Drop::None => Default::default(),
+        Drop::Object(target) => {
+            // "TABLE public.orders": IF EXISTS stands between the two, after MATERIALIZED VIEW too
+            let words = object_type_words(target.as_bstr());
+            let (kind, name) = target.split_at(words);
+            (
+                sql!("DROP {};\n", target),
+                sql!("DROP {} IF EXISTS{};\n", kind, name),
+            )
+        }
+        Drop::Statement { plain, if_exists } => (plain.clone(), if_exists.clone()),
+    }
+}
+
+/// Length of the object type that a target begins with: its words in capitals.
+fn object_type_words(target: &BStr) -> usize {
+    let mut end = 0;
+    for word in target.split(|&byte| byte == b' ') {
+        if word.is_empty() || !word.iter().all(u8::is_ascii_uppercase) {
+            break;
+        }
+        end += word.len() + usize::from(end > 0);
+    }
+    end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn if_exists_stands_after_the_object_type() {
+        let drop = |target: &str| drops(&Drop::Object(target.into()));
+        assert_eq!(
+            drop("MATERIALIZED VIEW public.v"),
+            (
+                "DROP MATERIALIZED VIEW public.v;\n".into(),
+                "DROP MATERIALIZED VIEW IF EXISTS public.v;\n".into()
+            )
+        );
+        assert_eq!(
+            drop("TABLE \"A B\".\"C\"").1,
+            "DROP TABLE IF EXISTS \"A B\".\"C\";\n"
+        );
+    }
+}

@@ -5,11 +5,13 @@
 //! and privileges.
 
 pub mod dependency;
+mod entries;
 
 pub mod kinds;
 mod object;
 mod reader;
 
+pub use entries::{Catalog, read};
 pub use kinds::Object;
 pub use object::{
     Address, CatalogObject, Defining, Definition, Drop, Identity, Part, Placement, PrivilegeTarget,

@@ -286,6 +286,21 @@ pub trait CatalogObject {
         None
     }
 
+    /// Section once it stands apart from `inline_in`.
+    fn separate_section(&self) -> Section {
+        Section::PostData
+    }
+
+    /// Whether loops through `inline_in` are broken by a dummy first: the query of a view.
+    fn leaves_dummy(&self) -> bool {
+        false
+    }
+
+    /// Whether it may move behind the data should it need what comes there.
+    fn may_be_postponed(&self) -> bool {
+        false
+    }
+
     /// Comments that belong to parts without an entry of their own: the address and column that
     /// pg_description has them under, and what stands after COMMENT ON. An inline constraint is
     /// among them also when the sort has made it an entry after all.

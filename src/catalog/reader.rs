@@ -25,6 +25,7 @@ pub struct Reader<'a> {
     initial_acls: HashMap<(Address, i32), BString>,
     /// Relations as found: other kinds keep only what belongs to these.
     relations: HashSet<u32>,
+    warnings: Vec<String>,
 }
 
 /// A condition on a joined pg_namespace `n` that leaves out the system's own schemas and
@@ -44,6 +45,7 @@ impl<'a> Reader<'a> {
             members: HashMap::new(),
             initial_acls: HashMap::new(),
             relations: HashSet::new(),
+            warnings: Vec::new(),
         };
         let rows = reader
             .query(
@@ -128,6 +130,15 @@ impl<'a> Reader<'a> {
     /// The ACL that an extension (or initdb) gave an object; column 0 is the object itself.
     pub fn initial_acl(&self, address: Address, column: i32) -> Option<&BString> {
         self.initial_acls.get(&(address, column))
+    }
+
+    /// Tells the user something about the source that the archive cannot show.
+    pub fn warn(&mut self, warning: impl Into<String>) {
+        self.warnings.push(warning.into());
+    }
+
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
     }
 
     pub fn add_relation(&mut self, oid: u32) {

@@ -1,13 +1,19 @@
 //! The server: connecting as libpq does, sessions over the simple query protocol, COPY streams.
 
-pub mod array;
-pub mod copy;
+pub mod connect;
+mod connector;
+pub mod conninfo;
+mod copy;
+pub mod disposable;
 mod message;
 mod rows;
-pub mod session;
+mod session;
+pub mod settings;
 mod stream;
+pub mod tls;
 
+pub use connect::{CancelHandle, Established, Transport};
+pub use connector::Connector;
 pub use copy::{CopyIn, CopyOut, CopyProgress, RowConsumer};
 pub use rows::{Row, Rows};
-pub use session::{ServerVersion, Session, TransactionState};
-pub use stream::Transport;
+pub use session::{Notice, ServerVersion, Session, TransactionState};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bstr::{BStr, BString, ByteSlice};
 
-use super::array;
 use super::message::Cursor;
 use crate::error::{Error, Result};
+use crate::sql::array;
 
 /// All rows of one result.
 #[derive(Debug, Default)]

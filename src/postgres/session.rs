@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use bstr::{BString, ByteSlice};
 
+use super::connect::{CancelHandle, Established};
 use super::copy::{CopyIn, CopyOut};
 use super::message::{self, Cursor, Diagnostic};
 use super::rows::{Row, Rows};
-use super::stream::{FrameHeader, FrameStream, HEADER, Transport};
+use super::stream::{FrameHeader, FrameStream, HEADER};
 use crate::error::{Error, Result};
 
 /// `server_version_num`: 150018 is 15.18.
@@ -57,6 +58,8 @@ pub struct Session {
     pub(super) state: TransactionState,
     notices: Vec<Notice>,
     backend_pid: i32,
+    cancel: CancelHandle,
+    database: String,
     /// A COPY is under way, or broke off: nothing else may be sent.
     pub(super) in_copy: bool,
 }
@@ -66,19 +69,27 @@ const MAX_NOTICES: usize = 1000;
 
 impl Session {
     /// Takes over a connection that has just been authenticated and is idle.
-    pub fn new(
-        transport: Box<dyn Transport>,
-        parameters: BTreeMap<String, String>,
-        backend_pid: i32,
-    ) -> Session {
+    pub fn new(established: Established) -> Session {
         Session {
-            frames: FrameStream::new(transport),
-            parameters,
+            frames: FrameStream::new(established.transport),
+            parameters: established.parameters,
             state: TransactionState::Idle,
             notices: Vec::new(),
-            backend_pid,
+            backend_pid: established.backend_pid,
+            cancel: established.cancel,
+            database: established.database,
             in_copy: false,
         }
+    }
+
+    /// For cancelling what this session runs, from elsewhere.
+    pub fn cancel_handle(&self) -> CancelHandle {
+        self.cancel.clone()
+    }
+
+    /// The database that the session is connected to.
+    pub fn database(&self) -> &str {
+        &self.database
     }
 
     /// A parameter as the server last reported it.

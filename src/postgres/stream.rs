@@ -10,11 +10,8 @@ use std::task::Poll;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+use super::connect::Transport;
 use crate::error::{Error, Result};
-
-/// A connected byte stream: TCP, Unix socket or TLS over either.
-pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 
 /// Room for several socket reads; COPY rows are parsed in place from it.
 const READ_BUFFER: usize = 256 * 1024;

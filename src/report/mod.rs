@@ -1,1 +1,5 @@
-//! report
+//! What runs tell: progress, outcomes.
+
+mod progress;
+
+pub use progress::{Counts, Progress};

@@ -1,1 +1,374 @@
-//! snapshot
+//! The dump engine: from a live database to a sealed archive.
+//!
+//! `lock` takes locks and the snapshot, `crate::catalog` reads the definitions, `plan` says what
+//! to copy, `worker`s copy it into blocks (`rows`), `sealing` compresses and writes them.
+
+mod large_objects;
+mod lock;
+mod plan;
+mod rows;
+mod sealing;
+mod sequences;
+mod worker;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bstr::BString;
+use tokio::task::JoinSet;
+
+pub use lock::{Window, WindowHook};
+
+use crate::archive::{
+    ArchiveId, ArchiveSummary, ArchiveWriter, Codec, EndRecord, Header, RandomReader,
+};
+use crate::catalog::{self, Catalog, Scope};
+use crate::error::{Error, Result};
+use crate::postgres::settings::{KnownSettings, ROW_SETTINGS};
+use crate::postgres::{Connector, ServerVersion, Session};
+use crate::report::Progress;
+use crate::sql;
+use crate::storage::{LocalTarget, Replace, StdoutTarget};
+use lock::{LockOptions, Snapshot, lock_and_snapshot};
+use plan::{Plan, Task, plan};
+use sealing::{Sink, Writer};
+use worker::Work;
+
+/// Where the archive goes.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// Replaced if it exists, once the new archive is complete.
+    File(PathBuf),
+    Stdout,
+}
+
+#[derive(Clone)]
+pub struct Options {
+    pub output: Output,
+    /// Connections that copy, the leader's among them.
+    pub jobs: usize,
+    pub codec: Codec,
+    pub lock_wait: Duration,
+    /// Wait for the disk before success is reported.
+    pub sync: bool,
+    pub scope: Scope,
+    pub window_hook: Option<WindowHook>,
+}
+
+/// What came of a snapshot.
+#[derive(Debug)]
+pub struct Report {
+    pub summary: ArchiveSummary,
+    pub database: BString,
+    pub server_version: String,
+    /// By the server's clock, in microseconds since 1970 UTC.
+    pub snapshot_time: i64,
+    pub tables: usize,
+    pub connections: usize,
+    pub warnings: Vec<String>,
+}
+
+/// Oldest and newest major version whose catalogs are known.
+const SUPPORTED: std::ops::RangeInclusive<u32> = 14..=18;
+
+/// Takes a snapshot. On any error nothing is left behind, and the output is as it was before.
+pub async fn run(
+    connector: Connector,
+    options: &Options,
+    progress: Arc<Progress>,
+) -> Result<Report> {
+    let (leader, connector) = connector.first().await?;
+    let outcome = run_with_leader(leader, &connector, options, progress).await;
+    if outcome.is_err() {
+        connector.cancel_all().await;
+    }
+    outcome
+}
+
+async fn run_with_leader(
+    mut leader: Session,
+    connector: &Connector,
+    options: &Options,
+    progress: Arc<Progress>,
+) -> Result<Report> {
+    let version = leader.version()?;
+    refuse_unsupported(version)?;
+    let mut warnings: Vec<String> = connector.target().warnings().to_vec();
+    let standby = leader.parameter("in_hot_standby") == Some("on");
+    // the file first: a folder that cannot be written to must not cost a lock
+    let sink = open(&options.output)?;
+    let mut workers = open_workers(connector, options.jobs, &mut warnings).await?;
+
+    let known = KnownSettings::read(&mut leader).await?;
+    let encoding = leader
+        .parameter("server_encoding")
+        .unwrap_or("SQL_ASCII")
+        .to_owned();
+    let lock_options = LockOptions {
+        wait: options.lock_wait,
+        encoding: encoding.clone(),
+        hook: options.window_hook.clone(),
+    };
+    let (snapshot, catalog) =
+        consistent_catalog(&mut leader, &known, &lock_options, &options.scope).await?;
+    warnings.extend(catalog.warnings.iter().cloned());
+    for worker in &mut workers {
+        join_snapshot(worker, &snapshot, &known, &encoding).await?;
+    }
+
+    let connections = workers.len() + 1;
+    let mut plan = plan(&catalog.entries, &snapshot, connections, standby);
+    if let Some(entry) = plan.large_objects {
+        let copy = large_objects::copy_statement(&mut leader).await?;
+        plan.add_large_objects(entry, copy);
+    }
+    warnings.extend(plan.skipped.iter().map(|(_, reason)| reason.clone()));
+    progress.expect(plan.sources.len() as u64, plan.bytes);
+
+    let header = header(&leader, &snapshot, &encoding, version, options)?;
+    let mut archive = ArchiveWriter::begin(sink, &header, options.codec)?;
+    archive.write_entries(&catalog.entries)?;
+    let writer = Writer::start(archive, options.codec, Arc::clone(&progress))?;
+    let known_rows = known_rows(&mut leader, &plan, standby).await?;
+
+    let work = Arc::new(Work::new(&plan, Arc::clone(&progress)));
+    if let Err(error) = copy_all(&mut leader, workers, &work, &writer, known_rows).await {
+        return Err(writer.failure(explain(error, standby)).await);
+    }
+    let (sink, summary) = writer.finish().await?;
+    let sync = options.sync;
+    let summary =
+        tokio::task::spawn_blocking(move || commit(sink, sync, &summary).map(|()| summary))
+            .await
+            .map_err(|error| Error::new(format!("could not commit the archive: {error}")))??;
+    leader.close().await;
+    Ok(Report {
+        summary,
+        database: header.database,
+        server_version: header.server_version,
+        snapshot_time: snapshot.time,
+        tables: plan.sources.len(),
+        connections,
+        warnings,
+    })
+}
+
+fn refuse_unsupported(version: ServerVersion) -> Result<()> {
+    if SUPPORTED.contains(&version.major()) {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "server version {version} is not supported: this rdump knows PostgreSQL {} to {}",
+        SUPPORTED.start(),
+        SUPPORTED.end()
+    ))
+    .hint(if version.major() > *SUPPORTED.end() {
+        "a newer rdump is needed: this one might leave out objects that it does not know"
+    } else {
+        "use the pg_dump of that version, or upgrade the server"
+    }))
+}
+
+const TOO_MANY_CONNECTIONS: &str = "53300";
+
+/// Connections beside the leader's. Where the server has too few, fewer; said, and before
+/// anything is locked.
+async fn open_workers(
+    connector: &Connector,
+    jobs: usize,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Session>> {
+    let mut workers = Vec::new();
+    while workers.len() + 1 < jobs {
+        match connector.open().await {
+            Ok(session) => workers.push(session),
+            Err(error) if error.sqlstate() == Some(TOO_MANY_CONNECTIONS) => {
+                warnings.push(format!(
+                    "the server has too few free connections: using {} instead of {jobs} ({})",
+                    workers.len() + 1,
+                    error.message()
+                ));
+                break;
+            }
+            Err(error) => return Err(error.context("opening a connection for copying")),
+        }
+    }
+    Ok(workers)
+}
+
+const CACHE_LOOKUP_FAILED: &str = "XX000";
+
+/// Reads the catalogs under a snapshot whose tables are locked. Objects that cannot be locked
+/// (functions, types) may vanish meanwhile, which the server's own deparsing functions report as
+/// a failed cache lookup: then all begins again.
+async fn consistent_catalog(
+    leader: &mut Session,
+    known: &KnownSettings,
+    options: &LockOptions,
+    scope: &Scope,
+) -> Result<(Snapshot, Catalog)> {
+    const TRIES: usize = 5;
+    let mut tries = 0;
+    loop {
+        let snapshot = lock_and_snapshot(leader, known, options).await?;
+        match catalog::read(leader, scope).await {
+            Ok(catalog) => return Ok((snapshot, catalog)),
+            Err(error) if error.sqlstate() == Some(CACHE_LOOKUP_FAILED) && tries < TRIES => {
+                tries += 1;
+                leader.execute("ROLLBACK").await?;
+            }
+            Err(error) => return Err(error.context("reading the catalogs")),
+        }
+    }
+}
+
+async fn join_snapshot(
+    worker: &mut Session,
+    snapshot: &Snapshot,
+    known: &KnownSettings,
+    encoding: &str,
+) -> Result<()> {
+    let mut begin = sql!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\nSET TRANSACTION SNAPSHOT {};\n",
+        sql::literal(&snapshot.id)
+    );
+    begin.extend_from_slice(&known.for_reading(encoding));
+    worker.execute(begin).await.map_err(|error| {
+        error
+            .context("sharing the snapshot with another connection")
+            .hint("all connections must reach the same server; behind a pooler that spreads them, connect to the server itself")
+    })
+}
+
+fn header(
+    leader: &Session,
+    snapshot: &Snapshot,
+    encoding: &str,
+    version: ServerVersion,
+    options: &Options,
+) -> Result<Header> {
+    let mut header = Header::new(ArchiveId::random());
+    header.codec = options.codec.to_string();
+    header.database = leader.database().into();
+    header.server_version_num = version.0;
+    header.server_version = leader
+        .parameter("server_version")
+        .unwrap_or_default()
+        .to_owned();
+    header.encoding = encoding.to_owned();
+    header.snapshot_time = snapshot.time;
+    header.settings = ROW_SETTINGS
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    Ok(header)
+}
+
+type KnownRows = Vec<(Vec<u8>, u64, EndRecord)>;
+
+/// Sequence values, and the ends of entries that are skipped.
+async fn known_rows(leader: &mut Session, plan: &Plan, standby: bool) -> Result<KnownRows> {
+    let mut known = sequences::read(leader, &plan.sequences)
+        .await
+        .map_err(|error| explain(error, standby))?;
+    known.extend(plan.skipped.iter().map(|(entry, _)| {
+        let end = EndRecord {
+            entry: *entry,
+            rows: 0,
+            fingerprint: 0,
+            chunks: 0,
+            raw_length: 0,
+        };
+        (Vec::new(), 0, end)
+    }));
+    Ok(known)
+}
+
+/// Runs all workers to their end. The first error ends the run.
+async fn copy_all(
+    leader: &mut Session,
+    workers: Vec<Session>,
+    work: &Arc<Work>,
+    writer: &Writer,
+    known_rows: KnownRows,
+) -> Result<()> {
+    worker::put_known(work, writer.sealer(), known_rows).await?;
+    let mut running = JoinSet::new();
+    for mut session in workers {
+        let work = Arc::clone(work);
+        let sealer = writer.sealer();
+        work.join();
+        running.spawn(async move {
+            work.run_worker(&mut session, sealer).await?;
+            session.close().await;
+            Ok::<(), Error>(())
+        });
+    }
+    let leading = work.run_leader(leader, writer.sealer());
+    tokio::pin!(leading);
+    let mut leader_done = false;
+    while !leader_done || !running.is_empty() {
+        tokio::select! {
+            outcome = &mut leading, if !leader_done => {
+                leader_done = true;
+                outcome?;
+            }
+            Some(outcome) = running.join_next() => {
+                outcome.map_err(|error| Error::new(format!("a worker died: {error}")))??;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// On a standby, replay may cancel the queries of a long snapshot.
+fn explain(error: Error, standby: bool) -> Error {
+    if standby && matches!(error.sqlstate(), Some("40001" | "40P01" | "57014")) {
+        return error.hint(
+            "the standby had to replay changes that conflict with the snapshot: raise max_standby_streaming_delay, set hot_standby_feedback = on, or take the snapshot from the primary",
+        );
+    }
+    error
+}
+
+fn open(output: &Output) -> Result<Sink> {
+    Ok(match output {
+        Output::File(path) => Sink::File(Box::new(LocalTarget::create(path)?)),
+        Output::Stdout => Sink::Stdout(StdoutTarget::new()?),
+    })
+}
+
+/// Rereads what was written, then gives it its name.
+fn commit(sink: Sink, sync: bool, summary: &ArchiveSummary) -> Result<()> {
+    match sink {
+        Sink::Stdout(_) => Ok(()),
+        Sink::File(target) => target.commit(Replace::Yes, sync, |file| {
+            let reader = RandomReader::open(file)?;
+            if reader.trailer().root_hash == summary.root_hash {
+                Ok(())
+            } else {
+                Err(Error::new("the file does not hold what was written to it"))
+            }
+        }),
+    }
+}
+
+impl Plan {
+    fn add_large_objects(&mut self, entry: crate::archive::EntryId, copy: &str) {
+        let source = self.sources.len();
+        self.sources.push(plan::Source {
+            entry,
+            label: "large objects".to_owned(),
+            tasks: 1,
+        });
+        // of unknown size: first, lest it be the last to end
+        self.tasks.push(Task {
+            entry,
+            source,
+            copy: copy.into(),
+            lock: None,
+            bytes: 0,
+        });
+    }
+}

@@ -4,6 +4,7 @@
 //! server encoding is a superset of ASCII in which no byte of a multi-byte character is below
 //! 0x80, so scanning for quotes byte by byte is sound.
 
+pub mod array;
 mod keywords;
 pub mod privileges;
 mod quote;

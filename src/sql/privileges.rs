@@ -10,10 +10,10 @@
 
 use bstr::{BStr, BString, ByteSlice};
 
+use super::array;
 use super::quote::identifier;
 use super::text::join;
 use crate::error::{Error, Result};
-use crate::postgres::array;
 use crate::sql;
 
 /// What the statements name.

@@ -24,3 +24,31 @@ registry::kinds! {
     DefaultPrivileges => default_privileges,
     LargeObjects => large_object,
 }
+
+use super::reader::Reader;
+use crate::error::Result;
+
+/// Reads all kinds. Tables come first: others keep only what belongs to them.
+pub async fn read_all(reader: &mut Reader<'_>) -> Result<Vec<Object>> {
+    let mut objects = Vec::new();
+    macro_rules! read {
+        ($($variant:ident => $module:ident),* $(,)?) => {
+            $(objects.extend($module::read(reader).await?.into_iter().map(Object::$variant));)*
+        };
+    }
+    read! {
+        Schema => schema,
+        Extension => extension,
+        EnumType => enum_type,
+        CompositeType => composite_type,
+        Domain => domain,
+        DomainConstraint => domain_constraint,
+        RangeType => range_type,
+        ProceduralLanguage => procedural_language,
+        Function => function,
+        Aggregate => aggregate,
+        DefaultPrivileges => default_privileges,
+        LargeObjects => large_object,
+    }
+    Ok(objects)
+}

@@ -1,0 +1,319 @@
+//! The header: what the archive is and where it came from.
+
+use std::fmt;
+use std::io::Read;
+
+use bstr::BString;
+
+use super::limits::*;
+use super::refusal::{damaged, matches, needs_newer, not_an_archive, truncated};
+use super::wire::{Cursor, Need, UnknownField, put_bytes, put_field};
+use crate::error::Result;
+
+/// Drawn at random for each archive. Mixed into every block's checksum, so that a block of another
+/// archive does not pass.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ArchiveId(pub [u8; 16]);
+
+impl ArchiveId {
+    pub fn random() -> ArchiveId {
+        ArchiveId(rand::random())
+    }
+}
+
+impl fmt::Display for ArchiveId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for ArchiveId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ArchiveId({self})")
+    }
+}
+
+/// The oldest rdump that reads what this one writes.
+const MINIMUM_READER: &str = "0.1.0";
+
+pub(super) const HEADER_TAG_MINIMUM_READER: u64 = 1;
+pub(super) const HEADER_TAG_RDUMP_VERSION: u64 = 2;
+pub(super) const HEADER_TAG_CODEC: u64 = 3;
+pub(super) const HEADER_TAG_DATABASE: u64 = 4;
+pub(super) const HEADER_TAG_SERVER_VERSION_NUM: u64 = 5;
+pub(super) const HEADER_TAG_SERVER_VERSION: u64 = 6;
+pub(super) const HEADER_TAG_ENCODING: u64 = 7;
+pub(super) const HEADER_TAG_SNAPSHOT_TIME: u64 = 8;
+pub(super) const HEADER_TAG_STANDARD_CONFORMING_STRINGS: u64 = 9;
+pub(super) const HEADER_TAG_SETTINGS: u64 = 10;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    pub id: ArchiveId,
+    /// Bits that a reader must know to read on. None are defined yet.
+    pub critical_flags: u32,
+    /// Bits that a reader may ignore. None are defined yet.
+    pub optional_flags: u32,
+    /// The oldest rdump that reads this archive.
+    pub minimum_reader: String,
+    /// The rdump that wrote it.
+    pub rdump_version: String,
+    /// The compression asked for, as `-Z` takes it. Each block names its own.
+    pub codec: String,
+    pub database: BString,
+    /// `server_version_num`: 180006.
+    pub server_version_num: u32,
+    /// `server_version`: "18.6 (Debian 18.6-1)".
+    pub server_version: String,
+    /// `server_encoding`, which names, definitions and rows are in.
+    pub encoding: String,
+    /// When the snapshot was taken, by the server's clock, in microseconds since 1970 UTC.
+    pub snapshot_time: i64,
+    /// The setting under which definitions and literals were written.
+    pub standard_conforming_strings: bool,
+    /// Session settings that shape row text (DateStyle and the like): needed to read a target in
+    /// the same form when its rows are compared with the fingerprints.
+    pub settings: Vec<(String, String)>,
+    /// Optional fields of a later version.
+    pub unknown: Vec<UnknownField>,
+}
+
+impl Header {
+    /// A header of this version, to be filled in.
+    pub fn new(id: ArchiveId) -> Header {
+        Header {
+            id,
+            critical_flags: 0,
+            optional_flags: 0,
+            minimum_reader: MINIMUM_READER.to_owned(),
+            rdump_version: env!("CARGO_PKG_VERSION").to_owned(),
+            codec: String::new(),
+            database: BString::default(),
+            server_version_num: 0,
+            server_version: String::new(),
+            encoding: String::new(),
+            snapshot_time: 0,
+            standard_conforming_strings: true,
+            settings: Vec::new(),
+            unknown: Vec::new(),
+        }
+    }
+
+    pub fn serialise(&self) -> Result<Vec<u8>> {
+        let mut fields: Vec<(u64, Need, Vec<u8>)> = vec![
+            (
+                HEADER_TAG_MINIMUM_READER,
+                Need::Optional,
+                text(&self.minimum_reader),
+            ),
+            (
+                HEADER_TAG_RDUMP_VERSION,
+                Need::Optional,
+                text(&self.rdump_version),
+            ),
+            (HEADER_TAG_CODEC, Need::Optional, text(&self.codec)),
+            (HEADER_TAG_DATABASE, Need::Optional, text(&self.database)),
+            (
+                HEADER_TAG_SERVER_VERSION_NUM,
+                Need::Optional,
+                self.server_version_num.to_le_bytes().to_vec(),
+            ),
+            (
+                HEADER_TAG_SERVER_VERSION,
+                Need::Optional,
+                text(&self.server_version),
+            ),
+            (HEADER_TAG_ENCODING, Need::Optional, text(&self.encoding)),
+            (
+                HEADER_TAG_SNAPSHOT_TIME,
+                Need::Optional,
+                self.snapshot_time.to_le_bytes().to_vec(),
+            ),
+            (
+                HEADER_TAG_STANDARD_CONFORMING_STRINGS,
+                Need::Optional,
+                vec![u8::from(self.standard_conforming_strings)],
+            ),
+        ];
+        if !self.settings.is_empty() {
+            let mut value = Vec::new();
+            for (name, setting) in &self.settings {
+                put_bytes(&mut value, name.as_bytes());
+                put_bytes(&mut value, setting.as_bytes());
+            }
+            fields.push((HEADER_TAG_SETTINGS, Need::Optional, value));
+        }
+        for field in &self.unknown {
+            fields.push((field.tag, Need::Optional, field.value.clone()));
+        }
+        fields.sort_by_key(|(tag, ..)| *tag);
+
+        let mut out = Vec::with_capacity(512);
+        out.extend_from_slice(&HEADER_MAGIC);
+        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out.extend_from_slice(&0u16.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&self.critical_flags.to_le_bytes());
+        out.extend_from_slice(&self.optional_flags.to_le_bytes());
+        out.extend_from_slice(&self.id.0);
+        for (tag, need, value) in fields {
+            put_field(&mut out, tag, need, &value);
+        }
+        let length = u32::try_from(out.len() + 4)
+            .ok()
+            .filter(|length| *length <= MAX_HEADER_LENGTH)
+            .ok_or_else(|| crate::error::Error::new("archive header is too long"))?;
+        out[12..16].copy_from_slice(&length.to_le_bytes());
+        let crc = crc32fast::hash(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        Ok(out)
+    }
+
+    /// Reads a header and returns it with its bytes.
+    pub fn read(reader: &mut impl Read) -> Result<(Header, Vec<u8>)> {
+        let mut bytes = Vec::with_capacity(HEADER_FIXED_LENGTH);
+        reader
+            .by_ref()
+            .take(HEADER_FIXED_LENGTH as u64)
+            .read_to_end(&mut bytes)?;
+        let length = header_length(&bytes)?;
+        reader
+            .by_ref()
+            .take((length - HEADER_FIXED_LENGTH) as u64)
+            .read_to_end(&mut bytes)?;
+        if bytes.len() < length {
+            return Err(truncated("it ends within its header"));
+        }
+        Ok((Header::parse(&bytes)?, bytes))
+    }
+
+    /// Parses exactly one header.
+    pub fn parse(bytes: &[u8]) -> Result<Header> {
+        let length = header_length(bytes)?;
+        if bytes.len() < length {
+            return Err(truncated("it ends within its header"));
+        }
+        if bytes.len() > length {
+            return Err(damaged("header: length does not match"));
+        }
+        let Some((body, crc)) = bytes.split_last_chunk::<4>() else {
+            return Err(truncated("it ends within its header"));
+        };
+        if !matches(crc32fast::hash(body), u32::from_le_bytes(*crc)) {
+            return Err(damaged("header: checksum does not match"));
+        }
+        let mut cursor = Cursor::new(body, "header");
+        cursor.take(HEADER_MAGIC.len())?;
+        let version = cursor.u16()?;
+        let reserved = cursor.u16()?;
+        cursor.u32()?;
+        let critical_flags = cursor.u32()?;
+        let optional_flags = cursor.u32()?;
+        let id = ArchiveId(cursor.array()?);
+
+        // The frame of fields is the same in all versions, so the version needed can be named.
+        let minimum = minimum_reader(cursor.clone());
+        let minimum = minimum.as_deref();
+        if version != FORMAT_VERSION {
+            return Err(needs_newer(
+                format_args!("it has format version {version}"),
+                minimum,
+            ));
+        }
+        if critical_flags & !KNOWN_CRITICAL_FLAGS != 0 {
+            return Err(needs_newer(
+                format_args!(
+                    "it uses features that this version does not know (flags {critical_flags:#x})"
+                ),
+                minimum,
+            ));
+        }
+        if reserved != 0 {
+            return Err(cursor.damaged("reserved bytes are not zero"));
+        }
+        let mut header = Header {
+            critical_flags,
+            optional_flags,
+            ..Header::new(id)
+        };
+        header.minimum_reader.clear();
+        header.rdump_version.clear();
+        header.unknown = cursor.fields(minimum, |tag, field| {
+            match tag {
+                HEADER_TAG_MINIMUM_READER => header.minimum_reader = rest_text(field)?,
+                HEADER_TAG_RDUMP_VERSION => header.rdump_version = rest_text(field)?,
+                HEADER_TAG_CODEC => header.codec = rest_text(field)?,
+                HEADER_TAG_DATABASE => header.database = field.take(field.remaining())?.into(),
+                HEADER_TAG_SERVER_VERSION_NUM => header.server_version_num = field.u32()?,
+                HEADER_TAG_SERVER_VERSION => header.server_version = rest_text(field)?,
+                HEADER_TAG_ENCODING => header.encoding = rest_text(field)?,
+                HEADER_TAG_SNAPSHOT_TIME => {
+                    header.snapshot_time = i64::from_le_bytes(field.array()?)
+                }
+                HEADER_TAG_STANDARD_CONFORMING_STRINGS => {
+                    header.standard_conforming_strings = match field.u8()? {
+                        0 => false,
+                        1 => true,
+                        _ => return Err(field.damaged("bad boolean")),
+                    }
+                }
+                HEADER_TAG_SETTINGS => {
+                    while !field.is_empty() {
+                        let name = field.text()?.to_owned();
+                        header.settings.push((name, field.text()?.to_owned()));
+                    }
+                }
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
+        Ok(header)
+    }
+}
+
+/// Checks the magic and returns the length of the whole header.
+pub(super) fn header_length(bytes: &[u8]) -> Result<usize> {
+    let known = bytes.len().min(HEADER_MAGIC.len());
+    if known == 0 || bytes[..known] != HEADER_MAGIC[..known] {
+        return Err(not_an_archive(bytes));
+    }
+    if bytes.len() < HEADER_FIXED_LENGTH {
+        return Err(truncated("it ends within its header"));
+    }
+    let mut cursor = Cursor::new(bytes, "header");
+    cursor.take(12)?;
+    let length = cursor.u32()?;
+    if length > MAX_HEADER_LENGTH || (length as usize) < HEADER_FIXED_LENGTH + 4 {
+        return Err(damaged(format_args!(
+            "header: length {length} is out of range"
+        )));
+    }
+    Ok(length as usize)
+}
+
+fn minimum_reader(cursor: Cursor<'_>) -> Option<String> {
+    let mut found = None;
+    // Errors are reported by the real pass over the fields.
+    let _ = cursor.fields(None, |tag, field| {
+        let value = field.take(field.remaining())?;
+        if tag == HEADER_TAG_MINIMUM_READER {
+            found = std::str::from_utf8(value)
+                .ok()
+                .filter(|text| text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_graphic()))
+                .map(str::to_owned);
+        }
+        Ok(true)
+    });
+    found
+}
+
+fn text(value: impl AsRef<[u8]>) -> Vec<u8> {
+    value.as_ref().to_vec()
+}
+
+fn rest_text(field: &mut Cursor<'_>) -> Result<String> {
+    let bytes = field.take(field.remaining())?;
+    std::str::from_utf8(bytes)
+        .map(str::to_owned)
+        .map_err(|_| field.damaged("text is not UTF-8"))
+}

@@ -1,0 +1,36 @@
+//! Constants of the format. `format-spec/archive.md` gives the reason for each; a test holds the
+//! two against each other.
+
+/// First bytes of an archive. The byte above 127 and the line break show a file that went through
+/// a text conversion.
+pub const HEADER_MAGIC: [u8; 8] = *b"\x89RDUMP\r\n";
+pub const FORMAT_VERSION: u16 = 0;
+/// Bytes of the header before its fields.
+pub const HEADER_FIXED_LENGTH: usize = 40;
+pub const MAX_HEADER_LENGTH: u32 = 1 << 20;
+pub const KNOWN_CRITICAL_FLAGS: u32 = 0;
+
+pub const BLOCK_SYNC: [u8; 4] = *b"\xb7rdB";
+pub const BLOCK_HEADER_LENGTH: usize = 32;
+/// Most bytes of a block before compression, its segment table included.
+pub const MAX_BLOCK_LENGTH: u32 = 16 << 20;
+/// What writers aim at for a data block: large enough to compress well, small enough that jobs ×
+/// a few blocks fit in memory.
+pub const TARGET_DATA_BLOCK_LENGTH: u32 = 2 << 20;
+pub const TARGET_ENTRIES_BLOCK_LENGTH: u32 = 1 << 20;
+/// Bits of a block's flags that a reader must know.
+pub const CRITICAL_BLOCK_FLAGS: u16 = 0x00ff;
+/// The entries of this block go on in the next one.
+pub const BLOCK_FLAG_CONTINUED: u16 = 0x0001;
+
+/// Most bytes of one serialised entry.
+pub const MAX_ENTRY_LENGTH: u32 = 1 << 30;
+/// PostgreSQL's MaxHeapAttributeNumber.
+pub const MAX_COLUMNS: usize = 1600;
+
+/// Most records in one index page.
+pub const INDEX_PAGE_RECORDS: u32 = 4096;
+
+pub const TRAILER_MAGIC: [u8; 8] = *b"rdumpEND";
+pub const TRAILER_END_MAGIC: [u8; 8] = *b"\x89RDEND\r\n";
+pub const TRAILER_LENGTH: usize = 112;

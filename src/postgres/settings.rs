@@ -1,0 +1,91 @@
+//! Settings of our transactions. They are SET LOCAL, so that a pooler in transaction mode hands
+//! nothing of them to its next client.
+
+use std::collections::HashSet;
+
+use super::session::Session;
+use crate::error::{Result, ResultExt};
+use crate::sql;
+
+/// What shapes the text of rows: recorded in the archive, and set again to compare a database
+/// with it.
+pub const ROW_SETTINGS: &[(&str, &str)] = &[
+    ("DateStyle", "ISO"),
+    ("IntervalStyle", "postgres"),
+    ("TimeZone", "UTC"),
+    ("bytea_output", "hex"),
+    ("lc_monetary", "C"),
+    ("extra_float_digits", "3"),
+];
+
+/// For every transaction that reads: names come qualified, nothing ends it early, and no row is
+/// hidden without an error.
+const READING_SETTINGS: &[(&str, &str)] = &[
+    ("search_path", ""),
+    ("row_security", "off"),
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("transaction_timeout", "0"),
+    ("synchronize_seqscans", "off"),
+    ("enable_tidscan", "on"),
+    ("jit", "off"),
+    ("max_parallel_workers_per_gather", "0"),
+    // an object's owner must not run code as us through an expanded view
+    ("restrict_nonsystem_relation_kind", "view, foreign-table"),
+];
+
+/// Settings that came with a minor release or are missing in some builds; the others exist
+/// everywhere from 14 on.
+const NOT_EVERYWHERE: &[&str] = &[
+    "transaction_timeout",
+    "restrict_nonsystem_relation_kind",
+    "jit",
+];
+
+/// Those of the settings that not every server has, and this one does.
+#[derive(Debug, Clone, Default)]
+pub struct KnownSettings(HashSet<String>);
+
+impl KnownSettings {
+    pub async fn read(session: &mut Session) -> Result<KnownSettings> {
+        let names: Vec<_> = NOT_EVERYWHERE.iter().map(sql::literal).collect();
+        let rows = session
+            .query(sql!(
+                "SELECT name FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) ANY (ARRAY[{}])",
+                sql::join(names, ", ")
+            ))
+            .await
+            .context("reading which settings the server knows")?;
+        rows.iter()
+            .map(|row| row.string("name"))
+            .collect::<Result<_>>()
+            .map(KnownSettings)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        !NOT_EVERYWHERE.contains(&name) || self.0.contains(name)
+    }
+
+    /// Statements for a transaction that reads definitions and rows. Names and rows come in the
+    /// database's own encoding, which can represent whatever is in it.
+    pub fn for_reading(&self, encoding: &str) -> bstr::BString {
+        let mut text = set_local("client_encoding", encoding);
+        for (name, value) in READING_SETTINGS.iter().chain(ROW_SETTINGS) {
+            if self.has(name) {
+                text.extend_from_slice(&set_local(name, value));
+            }
+        }
+        text
+    }
+}
+
+/// `SET LOCAL name = 'value';`
+pub fn set_local(name: &str, value: &str) -> bstr::BString {
+    sql!("SET LOCAL {} = {};\n", name, sql::literal(value))
+}
+
+/// `SET name = 'value';`
+pub fn set(name: &str, value: &str) -> bstr::BString {
+    sql!("SET {} = {};\n", name, sql::literal(value))
+}

@@ -1,0 +1,146 @@
+//! Whether an archive is as it was written: every checksum, offline.
+//!
+//! Where header, trailer and index stand, blocks are checked in parallel against the index. Where
+//! they do not, blocks are looked for from front to back, so that the report still says what is
+//! damaged and what is not.
+
+mod indexed;
+mod rows;
+mod scan;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::archive::{
+    ArchiveId, Contents, Entry, EntryId, RandomReader, is_damage, problem, read_header,
+};
+use crate::error::Result;
+use crate::storage::ReadAt;
+
+/// One thing that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Sequence number of the block, where it is one block.
+    pub block: Option<u64>,
+    /// Where in the file, and how many bytes, where that is known.
+    pub place: Option<(u64, u64)>,
+    pub problem: String,
+    /// Entries whose rows it touches, as users know them: "public.orders".
+    pub objects: Vec<String>,
+}
+
+impl Finding {
+    fn new(problem: impl Into<String>) -> Finding {
+        Finding {
+            block: None,
+            place: None,
+            problem: problem.into(),
+            objects: Vec::new(),
+        }
+    }
+
+    fn at(mut self, offset: u64, length: u64) -> Finding {
+        self.place = Some((offset, length));
+        self
+    }
+
+    fn block(mut self, number: u64) -> Finding {
+        self.block = Some(number);
+        self
+    }
+}
+
+/// Objects named in one line; the rest are counted.
+const MAX_OBJECTS_SHOWN: usize = 5;
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problem)?;
+        if let Some((offset, length)) = self.place {
+            write!(f, " (offset {offset}, {length} bytes)")?;
+        }
+        for (position, object) in self.objects.iter().take(MAX_OBJECTS_SHOWN).enumerate() {
+            let before = if position == 0 { "; affects " } else { ", " };
+            write!(f, "{before}{object}")?;
+        }
+        match self.objects.len().saturating_sub(MAX_OBJECTS_SHOWN) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IntegrityReport {
+    pub id: Option<ArchiveId>,
+    /// In order of offset as far as they have one. Empty for a sound archive.
+    pub findings: Vec<Finding>,
+    /// Whether the index could not be used, so that blocks were looked for by reading through.
+    pub scanned: bool,
+    pub entries: u64,
+    pub blocks_checked: u64,
+    pub bytes_checked: u64,
+    /// Rows decoded, counted and fingerprinted (deep only).
+    pub rows_checked: u64,
+}
+
+impl IntegrityReport {
+    pub fn is_sound(&self) -> bool {
+        self.findings.is_empty()
+    }
+}
+
+/// Checks all of an archive; `deep` also decodes every block, counts its rows and compares their
+/// fingerprints with those that were written. Damage is reported, not returned as an error; an
+/// error means that there is nothing to check: no archive, or one of a later version.
+pub fn verify_file<R: ReadAt>(source: R, deep: bool) -> Result<IntegrityReport> {
+    let size = source.size()?;
+    let header = match read_header(&source, size) {
+        Ok((header, _)) => Ok(header),
+        Err(error) if is_damage(&error) => Err(error),
+        Err(error) => return Err(error),
+    };
+    let mut report = match RandomReader::open(&source) {
+        Ok(reader) => match indexed::verify(&reader, deep)? {
+            indexed::Outcome::Done(report) => report,
+            indexed::Outcome::IndexDamaged(findings) => {
+                scan::verify(&source, Some(reader.header().id), findings, deep)?
+            }
+        },
+        Err(error) if is_damage(&error) => {
+            let mut findings = Vec::new();
+            if let Err(header_error) = &header {
+                findings.push(Finding::new(problem(header_error)));
+            }
+            if header.is_ok() {
+                findings.push(Finding::new(problem(&error)));
+            }
+            scan::verify(&source, header.ok().map(|header| header.id), findings, deep)?
+        }
+        Err(error) => return Err(error),
+    };
+    report
+        .findings
+        .sort_by_key(|finding| finding.place.map_or(u64::MAX, |(offset, _)| offset));
+    Ok(report)
+}
+
+/// How a user knows an entry's contents.
+fn object_name(entries: &[Entry], id: EntryId) -> String {
+    let entry = (id.0 as usize)
+        .checked_sub(1)
+        .and_then(|position| entries.get(position));
+    match entry {
+        None => format!("entry {}", id.0),
+        Some(entry) => match &entry.contents {
+            Contents::Rows { relation, .. } => relation.to_string(),
+            Contents::SequenceValue { sequence } => sequence.to_string(),
+            Contents::LargeObjects => "large objects".to_owned(),
+            Contents::None => format!("{} {}", entry.kind, entry.name),
+        },
+    }
+}
+
+fn object_names(entries: &[Entry], ids: &BTreeSet<EntryId>) -> Vec<String> {
+    ids.iter().map(|id| object_name(entries, *id)).collect()
+}

@@ -1,0 +1,76 @@
+//! How far a run is: numbers that workers add to and a display reads.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+#[derive(Debug)]
+pub struct Progress {
+    started: Instant,
+    rows: AtomicU64,
+    bytes: AtomicU64,
+    tables: AtomicU64,
+    written: AtomicU64,
+    tables_total: AtomicU64,
+    bytes_expected: AtomicU64,
+}
+
+/// The numbers at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Counts {
+    pub rows: u64,
+    /// Bytes of rows, as COPY text.
+    pub bytes: u64,
+    pub tables: u64,
+    pub tables_total: u64,
+    /// Bytes on disk in the source, by which the time left is estimated.
+    pub bytes_expected: u64,
+    /// Bytes of the archive.
+    pub written: u64,
+    pub milliseconds: u64,
+}
+
+impl Default for Progress {
+    fn default() -> Progress {
+        Progress {
+            started: Instant::now(),
+            rows: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            tables: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            tables_total: AtomicU64::new(0),
+            bytes_expected: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Progress {
+    pub fn expect(&self, tables: u64, bytes: u64) {
+        self.tables_total.store(tables, Ordering::Relaxed);
+        self.bytes_expected.store(bytes, Ordering::Relaxed);
+    }
+
+    pub fn add(&self, rows: u64, bytes: u64) {
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn table_done(&self) {
+        self.tables.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn written(&self, bytes: u64) {
+        self.written.store(bytes, Ordering::Relaxed);
+    }
+
+    pub fn counts(&self) -> Counts {
+        Counts {
+            rows: self.rows.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            tables: self.tables.load(Ordering::Relaxed),
+            tables_total: self.tables_total.load(Ordering::Relaxed),
+            bytes_expected: self.bytes_expected.load(Ordering::Relaxed),
+            written: self.written.load(Ordering::Relaxed),
+            milliseconds: self.started.elapsed().as_millis() as u64,
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! What may run when: the parallel part of a restore as a pure state machine.
+//!
+//! Nodes are data entries and post-data entries. A node is ready when all it depends on is done;
+//! of the ready ones the largest goes first, held back while a running node has a conflicting
+//! lock. Post-data entries that need a table wait for its rows too, and for those of its
+//! partitions.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use crate::archive::{Contents, Entry, EntryId, Pass, Section};
+
+/// How a node locks a tree of tables while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Index builds may share a table.
+    Share,
+    /// ALTER TABLE and CREATE TRIGGER may not.
+    Exclusive,
+}
+
+#[derive(Debug)]
+struct Node {
+    entry: usize,
+    unmet: usize,
+    dependents: Vec<usize>,
+    /// Trees of tables it locks.
+    trees: Vec<usize>,
+    mode: Mode,
+    size: u64,
+}
+
+#[derive(Debug)]
+pub struct Schedule {
+    nodes: Vec<Node>,
+    /// By size, largest first, then in the archive's order.
+    ready: BTreeSet<(Reverse<u64>, usize)>,
+    running: HashSet<usize>,
+    left: usize,
+}
+
+/// Where a node's entry stands, and the node, to be handed back when done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    pub node: usize,
+    /// Position in the entries that the schedule was made of.
+    pub entry: usize,
+}
+
+impl Schedule {
+    /// Of all entries, those of the parallel part. `size` gives the bytes of a data entry's rows.
+    pub fn new(entries: &[Entry], size: impl Fn(EntryId) -> u64) -> Schedule {
+        let family = Family::of(entries);
+        let by_id: HashMap<EntryId, usize> = entries
+            .iter()
+            .enumerate()
+            .map(|(position, entry)| (entry.id, position))
+            .collect();
+        let parallel = |entry: &Entry| {
+            entry.pass == Pass::Main && (is_data(entry) || entry.section == Section::PostData)
+        };
+        let node_of: HashMap<EntryId, usize> = entries
+            .iter()
+            .filter(|entry| parallel(entry))
+            .enumerate()
+            .map(|(node, entry)| (entry.id, node))
+            .collect();
+        let mut nodes: Vec<Node> = entries
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| parallel(entry))
+            .map(|(position, entry)| Node {
+                entry: position,
+                unmet: 0,
+                dependents: Vec::new(),
+                trees: if is_data(entry) {
+                    Vec::new()
+                } else {
+                    family.trees_of(entry, entries, &by_id)
+                },
+                mode: if entry.kind == "INDEX" {
+                    Mode::Share
+                } else {
+                    Mode::Exclusive
+                },
+                size: if is_data(entry) { size(entry.id) } else { 0 },
+            })
+            .collect();
+        for node in 0..nodes.len() {
+            let entry = &entries[nodes[node].entry];
+            let mut needed: BTreeSet<usize> = BTreeSet::new();
+            let mut rows = 0;
+            for dependency in &entry.dependencies {
+                needed.extend(node_of.get(dependency));
+                if !is_data(entry) {
+                    for data in family.rows_of(*dependency) {
+                        needed.extend(node_of.get(&data));
+                        rows += size(data);
+                    }
+                }
+            }
+            needed.remove(&node);
+            if !is_data(entry) {
+                nodes[node].size = rows;
+            }
+            nodes[node].unmet = needed.len();
+            for other in needed {
+                nodes[other].dependents.push(node);
+            }
+        }
+        let left = nodes.len();
+        let ready = nodes
+            .iter()
+            .enumerate()
+            .filter(|(_, node)| node.unmet == 0)
+            .map(|(index, node)| (Reverse(node.size), index))
+            .collect();
+        Schedule {
+            nodes,
+            ready,
+            running: HashSet::new(),
+            left,
+        }
+    }
+
+    /// Takes the largest step that may run now.
+    pub fn take(&mut self) -> Option<Step> {
+        let chosen = self
+            .ready
+            .iter()
+            .copied()
+            .find(|&(_, node)| !self.conflicts(node))?;
+        self.ready.remove(&chosen);
+        self.running.insert(chosen.1);
+        Some(Step {
+            node: chosen.1,
+            entry: self.nodes[chosen.1].entry,
+        })
+    }
+
+    /// Marks a step as over, whether it succeeded or not: what depends on it will say so itself.
+    pub fn done(&mut self, step: Step) {
+        if !self.running.remove(&step.node) {
+            return;
+        }
+        self.left -= 1;
+        for dependent in std::mem::take(&mut self.nodes[step.node].dependents) {
+            let node = &mut self.nodes[dependent];
+            node.unmet -= 1;
+            if node.unmet == 0 {
+                self.ready.insert((Reverse(node.size), dependent));
+            }
+        }
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Nothing runs, nothing can: the entries depend on each other in a circle.
+    pub fn is_stuck(&self) -> bool {
+        self.left > 0 && self.running.is_empty() && self.ready.is_empty()
+    }
+
+    /// Entries that never ran.
+    pub fn unreached(&self) -> Vec<usize> {
+        self.nodes
+            .iter()
+            .filter(|node| node.unmet > 0)
+            .map(|node| node.entry)
+            .collect()
+    }
+
+    fn conflicts(&self, node: usize) -> bool {
+        let node = &self.nodes[node];
+        self.running.iter().any(|&other| {
+            let other = &self.nodes[other];
+            (node.mode == Mode::Exclusive || other.mode == Mode::Exclusive)
+                && node.trees.iter().any(|tree| other.trees.contains(tree))
+        })
+    }
+}
+
+/// Whether an entry brings rows of any sort.
+pub fn is_data(entry: &Entry) -> bool {
+    entry.contents != Contents::None
+}
+
+/// Which tables belong together: partitions and heirs with their parents.
+struct Family {
+    /// Table entry to its tree.
+    tree: HashMap<EntryId, usize>,
+    /// Table entry to the data entries of it and its partitions.
+    rows: HashMap<EntryId, Vec<EntryId>>,
+}
+
+impl Family {
+    fn of(entries: &[Entry]) -> Family {
+        let tables: HashMap<EntryId, usize> = entries
+            .iter()
+            .filter(|entry| matches!(entry.kind.as_str(), "TABLE" | "MATERIALIZED VIEW"))
+            .enumerate()
+            .map(|(position, entry)| (entry.id, position))
+            .collect();
+        let by_id: HashMap<EntryId, &Entry> =
+            entries.iter().map(|entry| (entry.id, entry)).collect();
+        let mut parent_of: HashMap<EntryId, EntryId> = HashMap::new();
+        let mut sets = Sets::new(tables.len());
+        for entry in entries {
+            let related: Vec<EntryId> = match entry.kind.as_str() {
+                "TABLE" => std::iter::once(entry.id)
+                    .chain(entry.dependencies.iter().copied())
+                    .filter(|id| tables.contains_key(id))
+                    .collect(),
+                "TABLE ATTACH" => entry
+                    .dependencies
+                    .iter()
+                    .copied()
+                    .filter(|id| tables.contains_key(id))
+                    .collect(),
+                _ => continue,
+            };
+            for pair in related.windows(2) {
+                sets.join(tables[&pair[0]], tables[&pair[1]]);
+            }
+            if entry.kind == "TABLE ATTACH" {
+                let is_child = |id: &EntryId| {
+                    by_id.get(id).is_some_and(|other| {
+                        other.schema == entry.schema && Some(&other.name) == entry.relation.as_ref()
+                    })
+                };
+                let child = related.iter().find(|id| is_child(id));
+                let parent = related.iter().find(|id| !is_child(id));
+                if let (Some(child), Some(parent)) = (child, parent) {
+                    parent_of.insert(*child, *parent);
+                }
+            }
+        }
+        let mut rows: HashMap<EntryId, Vec<EntryId>> = HashMap::new();
+        for entry in entries.iter().filter(|entry| is_data(entry)) {
+            for table in &entry.dependencies {
+                // up to the root; a damaged archive may have a circle
+                let mut table = Some(*table).filter(|id| tables.contains_key(id));
+                let mut seen = HashSet::new();
+                while let Some(id) = table.filter(|id| seen.insert(*id)) {
+                    rows.entry(id).or_default().push(entry.id);
+                    table = parent_of.get(&id).copied();
+                }
+            }
+        }
+        let tree = tables
+            .iter()
+            .map(|(id, position)| (*id, sets.find(*position)))
+            .collect();
+        Family { tree, rows }
+    }
+
+    fn rows_of(&self, table: EntryId) -> impl Iterator<Item = EntryId> + '_ {
+        self.rows.get(&table).into_iter().flatten().copied()
+    }
+
+    /// Trees of all tables that an entry reaches through its dependencies.
+    fn trees_of(
+        &self,
+        entry: &Entry,
+        entries: &[Entry],
+        by_id: &HashMap<EntryId, usize>,
+    ) -> Vec<usize> {
+        let mut trees = BTreeSet::new();
+        let mut seen = HashSet::new();
+        let mut open: Vec<EntryId> = entry.dependencies.clone();
+        while let Some(id) = open.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            if let Some(tree) = self.tree.get(&id) {
+                trees.insert(*tree);
+            } else if let Some(other) = by_id.get(&id).map(|&position| &entries[position])
+                && other.section == Section::PostData
+            {
+                open.extend(other.dependencies.iter().copied());
+            }
+        }
+        trees.into_iter().collect()
+    }
+}
+
+/// Disjoint sets.
+struct Sets(Vec<usize>);
+
+impl Sets {
+    fn new(count: usize) -> Sets {
+        Sets((0..count).collect())
+    }
+
+    fn find(&mut self, mut member: usize) -> usize {
+        while self.0[member] != member {
+            self.0[member] = self.0[self.0[member]];
+            member = self.0[member];
+        }
+        member
+    }
+
+    fn join(&mut self, one: usize, other: usize) {
+        let (one, other) = (self.find(one), self.find(other));
+        self.0[one.max(other)] = one.min(other);
+    }
+}

@@ -1,0 +1,318 @@
+//! Archives in files: writing. A file appears under its name only once it is whole.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use super::local::{LocalFile, describe};
+use crate::error::{Error, Result};
+
+/// Whether an existing file of that name gives way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replace {
+    Yes,
+    No,
+}
+
+/// Temporary names tried before giving up.
+const MAX_NAMES: u32 = 100;
+
+/// A file being written. Dropped without `commit`, it leaves nothing.
+///
+/// Errors of `write` name the file; the `io::Error` they come in keeps the kind (`StorageFull`).
+#[derive(Debug)]
+pub struct LocalTarget {
+    file: File,
+    path: PathBuf,
+    temporary: PathBuf,
+    folder: PathBuf,
+    written: u64,
+    committed: bool,
+}
+
+impl LocalTarget {
+    /// Creates the temporary file, in the folder that the final one will be in.
+    pub fn create(path: impl AsRef<Path>) -> Result<LocalTarget> {
+        let path = resolve(path.as_ref())?;
+        let Some(name) = path.file_name().filter(|_| !path.is_dir()) else {
+            return Err(Error::new(format!(
+                "could not create file \"{}\": it is a directory",
+                path.display()
+            ))
+            .hint("give the name of a file"));
+        };
+        let folder = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let process = std::process::id();
+        for attempt in 0..MAX_NAMES {
+            let mut temporary = std::ffi::OsString::from(".");
+            temporary.push(name);
+            temporary.push(format!(".{process}.{attempt}.partial"));
+            let temporary = folder.join(temporary);
+            match OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(&temporary)
+            {
+                Ok(file) => {
+                    return Ok(LocalTarget {
+                        file,
+                        path,
+                        temporary,
+                        folder,
+                        written: 0,
+                        committed: false,
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(cannot_create(&path, &folder, &error)),
+            }
+        }
+        Err(Error::new(format!(
+            "could not create file \"{}\": too many leftovers of crashed runs",
+            path.display()
+        ))
+        .hint(format!(
+            "remove the .partial files in \"{}\"",
+            folder.display()
+        )))
+    }
+
+    /// The name it will have.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where it is until then.
+    pub fn temporary_path(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Makes the file durable (unless `sync` is false), lets `check` read it back, and only then
+    /// gives it its name.
+    pub fn commit(
+        mut self,
+        replace: Replace,
+        sync: bool,
+        check: impl FnOnce(&LocalFile) -> Result<()>,
+    ) -> Result<()> {
+        if sync {
+            self.file
+                .sync_all()
+                .map_err(|error| self.failed("fsync", &error))?;
+        }
+        check(&LocalFile::open(&self.temporary)?)
+            .map_err(|error| error.context(format!("rereading \"{}\"", self.path.display())))?;
+        match replace {
+            Replace::Yes => fs::rename(&self.temporary, &self.path),
+            Replace::No => rename_without_replacing(&self.temporary, &self.path),
+        }
+        .map_err(|error| self.failed("rename", &error))?;
+        self.committed = true;
+        if sync {
+            // The name is only durable with its folder.
+            File::open(&self.folder)
+                .and_then(|folder| folder.sync_all())
+                .map_err(|error| self.failed("fsync the folder of", &error))?;
+        }
+        Ok(())
+    }
+
+    /// Sends what is written from now on elsewhere.
+    #[cfg(test)]
+    pub(super) fn divert(&mut self, file: File) {
+        self.file = file;
+    }
+
+    fn failed(&self, doing: &str, error: &io::Error) -> Error {
+        let message = format!(
+            "could not {doing} file \"{}\": {}",
+            self.path.display(),
+            describe(error)
+        );
+        match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                Error::new(format!("file \"{}\" exists already", self.path.display()))
+            }
+            _ => Error::new(message),
+        }
+    }
+}
+
+impl Write for LocalTarget {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.file.write(bytes) {
+            Ok(length) => {
+                self.written += length as u64;
+                Ok(length)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            Err(error) => Err(io::Error::new(
+                error.kind(),
+                format!(
+                    "could not write to file \"{}\" after {} bytes: {}",
+                    self.path.display(),
+                    self.written,
+                    describe(&error)
+                ),
+            )),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for LocalTarget {
+    fn drop(&mut self) {
+        if !self.committed {
+            // Nothing can be done about a failure here; the name says what the leftover is.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// `link` fails where the name exists. File systems without it (some network and FAT ones) get an
+/// exclusive creation of the name first, then a rename over it.
+fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Ok(()) => {
+            // The archive has its name: a second one left over is no failure.
+            let _ = fs::remove_file(from);
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        Err(_) => {
+            OpenOptions::new().write(true).create_new(true).open(to)?;
+            fs::rename(from, to).inspect_err(|_| {
+                let _ = fs::remove_file(to);
+            })
+        }
+    }
+}
+
+/// Follows a symbolic link, so that the file it leads to is replaced and not the link. Refuses
+/// devices and pipes: they would be replaced by a file too.
+fn resolve(path: &Path) -> Result<PathBuf> {
+    let Ok(metadata) = fs::metadata(path) else {
+        return Ok(path.to_owned());
+    };
+    if !metadata.is_file() && !metadata.is_dir() {
+        return Err(Error::new(format!(
+            "could not create file \"{}\": it is not a regular file",
+            path.display()
+        ))
+        .hint("give \"-\" to write the archive to standard output"));
+    }
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_symlink() => fs::canonicalize(path).map_err(|error| {
+            Error::new(format!(
+                "could not create file \"{}\": {}",
+                path.display(),
+                describe(&error)
+            ))
+        }),
+        _ => Ok(path.to_owned()),
+    }
+}
+
+fn cannot_create(path: &Path, folder: &Path, error: &io::Error) -> Error {
+    let (problem, hint) = match error.kind() {
+        io::ErrorKind::NotFound => (
+            format!("folder \"{}\" does not exist", folder.display()),
+            "create it first",
+        ),
+        io::ErrorKind::NotADirectory => (
+            format!("\"{}\" is not a folder", folder.display()),
+            "give the name of a file in a folder",
+        ),
+        io::ErrorKind::PermissionDenied => (
+            format!("no permission to write in folder \"{}\"", folder.display()),
+            "the file is first written under another name in the same folder, so the folder must be writable",
+        ),
+        io::ErrorKind::ReadOnlyFilesystem => (
+            format!(
+                "folder \"{}\" is on a read-only file system",
+                folder.display()
+            ),
+            "choose another folder",
+        ),
+        io::ErrorKind::StorageFull => (describe(error), FREE_SPACE),
+        _ => {
+            return Error::new(format!(
+                "could not create file \"{}\": {}",
+                path.display(),
+                describe(error)
+            ));
+        }
+    };
+    Error::new(format!(
+        "could not create file \"{}\": {problem}",
+        path.display()
+    ))
+    .hint(hint)
+}
+
+const FREE_SPACE: &str = "free some space or choose another place; nothing was left behind";
+
+/// What went wrong while an archive was written, with what to do about it.
+pub fn write_error(error: io::Error) -> Error {
+    let kind = error.kind();
+    let error = Error::from(error);
+    match kind {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => error.hint(FREE_SPACE),
+        io::ErrorKind::FileTooLarge => {
+            error.hint("the file system or a limit of the process does not allow larger files")
+        }
+        io::ErrorKind::BrokenPipe => error.hint("the program reading the archive ended early"),
+        _ => error,
+    }
+}
+
+/// Standard output as a target. Nothing can be taken back from it: an archive that fails is one
+/// without a trailer.
+#[derive(Debug)]
+pub struct StdoutTarget {
+    /// A handle of its own: `io::stdout()` would search binary data for line breaks.
+    file: File,
+    written: u64,
+}
+
+impl StdoutTarget {
+    pub fn new() -> Result<StdoutTarget> {
+        let file = io::stdout()
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|error| Error::new(format!("could not open standard output: {error}")))?
+            .into();
+        Ok(StdoutTarget { file, written: 0 })
+    }
+}
+
+impl Write for StdoutTarget {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.file.write(bytes) {
+            Ok(length) => {
+                self.written += length as u64;
+                Ok(length)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            Err(error) => Err(io::Error::new(
+                error.kind(),
+                format!(
+                    "could not write to standard output after {} bytes: {}",
+                    self.written,
+                    describe(&error)
+                ),
+            )),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}

@@ -1,0 +1,202 @@
+//! What stands in a folder before, during and after writing.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::error::Error;
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn written(path: &Path) -> LocalTarget {
+    let mut target = LocalTarget::create(path).unwrap();
+    target.write_all(b"new").unwrap();
+    target
+}
+
+fn folder_and_path() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shop.rdump");
+    (folder, path)
+}
+
+#[test]
+fn a_file_appears_when_committed() {
+    for sync in [true, false] {
+        let (folder, path) = folder_and_path();
+        let target = written(&path);
+        let temporary = target.temporary_path().file_name().unwrap().to_owned();
+        let temporary = temporary.into_string().unwrap();
+        assert!(
+            temporary.contains("shop.rdump") && temporary.contains(&std::process::id().to_string()),
+            "{temporary}"
+        );
+        assert_eq!(names(folder.path()), [temporary]);
+        let check = |file: &LocalFile| {
+            let mut bytes = [0; 3];
+            file.read_exact_at(0, &mut bytes)?;
+            assert_eq!((file.size()?, &bytes), (3, b"new"));
+            Ok(())
+        };
+        target.commit(Replace::No, sync, check).unwrap();
+        assert_eq!(names(folder.path()), ["shop.rdump"]);
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+}
+
+#[test]
+fn nothing_is_left_of_what_was_not_committed() {
+    let (folder, path) = folder_and_path();
+    fs::write(&path, "old").unwrap();
+    drop(written(&path));
+    let error = written(&path)
+        .commit(Replace::Yes, true, |_| Err(Error::new("bad")))
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("rereading \"{}\": bad", path.display())
+    );
+    assert_eq!(names(folder.path()), ["shop.rdump"]);
+    assert_eq!(fs::read(&path).unwrap(), b"old");
+}
+
+#[test]
+fn an_existing_file_gives_way_only_if_told_to() {
+    let (folder, path) = folder_and_path();
+    fs::write(&path, "old").unwrap();
+    let error = written(&path)
+        .commit(Replace::No, true, |_| Ok(()))
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("file \"{}\" exists already", path.display())
+    );
+    assert_eq!(fs::read(&path).unwrap(), b"old");
+    assert_eq!(names(folder.path()), ["shop.rdump"]);
+    written(&path)
+        .commit(Replace::Yes, true, |_| Ok(()))
+        .unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"new");
+    assert_eq!(names(folder.path()), ["shop.rdump"]);
+}
+
+#[test]
+fn two_writers_of_one_name_do_not_meet() {
+    let (folder, path) = folder_and_path();
+    let (one, two) = (written(&path), written(&path));
+    assert_ne!(one.temporary_path(), two.temporary_path());
+    one.commit(Replace::Yes, false, |_| Ok(())).unwrap();
+    two.commit(Replace::Yes, false, |_| Ok(())).unwrap();
+    assert_eq!(names(folder.path()), ["shop.rdump"]);
+}
+
+#[test]
+fn what_cannot_be_created_says_why() {
+    let (folder, path) = folder_and_path();
+    let message = |path: &Path| LocalTarget::create(path).unwrap_err().to_string();
+    let missing = folder.path().join("missing/shop.rdump");
+    assert_eq!(
+        message(&missing),
+        format!(
+            "could not create file \"{}\": folder \"{}\" does not exist",
+            missing.display(),
+            folder.path().join("missing").display()
+        )
+    );
+    assert_eq!(
+        message(folder.path()),
+        format!(
+            "could not create file \"{}\": it is a directory",
+            folder.path().display()
+        )
+    );
+    fs::write(&path, "").unwrap();
+    let below = path.join("x");
+    assert_eq!(
+        message(&below),
+        format!(
+            "could not create file \"{}\": \"{}\" is not a folder",
+            below.display(),
+            path.display()
+        )
+    );
+}
+
+#[test]
+fn links_are_followed_and_devices_left_alone() {
+    let (folder, path) = folder_and_path();
+    let elsewhere = folder.path().join("elsewhere.rdump");
+    fs::write(&elsewhere, "old").unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+    written(&path)
+        .commit(Replace::Yes, true, |_| Ok(()))
+        .unwrap();
+    assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+    assert_eq!(fs::read(&elsewhere).unwrap(), b"new");
+    assert_eq!(
+        LocalTarget::create("/dev/null").unwrap_err().to_string(),
+        "could not create file \"/dev/null\": it is not a regular file"
+    );
+}
+
+#[test]
+fn what_cannot_be_opened_says_why() {
+    let (folder, path) = folder_and_path();
+    let message = |path: &Path| LocalFile::open(path).unwrap_err().to_string();
+    assert_eq!(
+        message(&path),
+        format!(
+            "could not open file \"{}\": No such file or directory",
+            path.display()
+        )
+    );
+    assert!(message(folder.path()).ends_with("it is a directory"));
+    assert!(message(Path::new("/dev/null")).ends_with("it is not a regular file"));
+}
+
+/// /dev/full is a disk that is always full.
+#[test]
+fn a_full_disk_is_named_with_what_was_written() {
+    let (_folder, path) = folder_and_path();
+    let mut target = written(&path);
+    target.divert(
+        fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap(),
+    );
+    let error = write_error(target.write_all(b"more").unwrap_err());
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "could not write to file \"{}\" after 3 bytes: No space left on device",
+            path.display()
+        )
+    );
+    assert_eq!(
+        error.hint_text(),
+        Some("free some space or choose another place; nothing was left behind")
+    );
+}
+
+#[test]
+fn reads_past_the_end_fail() {
+    let (_folder, path) = folder_and_path();
+    fs::write(&path, "abc").unwrap();
+    let file = LocalFile::open(&path).unwrap();
+    let mut bytes = [0; 2];
+    for source in [&file as &dyn ReadAt, &b"abc".to_vec()] {
+        source.read_exact_at(1, &mut bytes).unwrap();
+        assert_eq!(&bytes, b"bc");
+        assert!(source.read_exact_at(2, &mut bytes).is_err());
+        assert!(source.read_exact_at(u64::MAX, &mut bytes).is_err());
+    }
+}

@@ -1,0 +1,8 @@
+//! Integration tests: one program, so that its tests share one server of each version.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod disposable;
+mod fixtures;
+mod harness;

@@ -1,0 +1,46 @@
+//! What every integration test stands on: real servers, databases of one's own, and judges.
+//!
+//! ```ignore
+//! for major in support::VERSIONS {
+//!     let source = support::server(major).create_database("orders");
+//!     source.sql("CREATE TABLE t (i int); INSERT INTO t VALUES (1)");
+//!     support::rdump_ok(&["snapshot", "-d", &source.conninfo(), "-f", file]);
+//!     ...
+//!     support::assert_same_schema(&source, &target);
+//!     assert_eq!(support::row_counts_and_hashes(&source), support::row_counts_and_hashes(&target));
+//! }
+//! ```
+//!
+//! Everything here is synchronous and panics with the reason when it fails.
+#![allow(dead_code, unused_imports)]
+
+mod command;
+mod judge;
+mod server;
+
+pub use command::{Finished, rdump, rdump_command, rdump_ok};
+pub use judge::{assert_same_schema, difference, normalise_dump, row_counts_and_hashes};
+pub use server::{Server, TestDatabase, server};
+
+/// The servers that every round trip is tested on.
+pub const VERSIONS: [u32; 2] = [15, 18];
+
+/// A file of `fixtures/`, as text.
+pub fn fixture(path: &str) -> String {
+    let path = fixture_path(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+pub fn fixture_path(path: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures")
+        .join(path)
+}
+
+/// Loads `fixtures/sample/shop.sql` with `scale` times its usual rows.
+pub fn load_sample(database: &TestDatabase, scale: u32) {
+    database.sql(&format!(
+        "SET shop.scale = {scale};\n{}",
+        fixture("sample/shop.sql")
+    ));
+}
