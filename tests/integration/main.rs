@@ -6,3 +6,4 @@ mod support;
 mod disposable;
 mod fixtures;
 mod harness;
+mod privileges;
