@@ -39,6 +39,7 @@ pub async fn read_all(reader: &mut Reader<'_>) -> Result<Vec<Object>> {
     read! {
         Schema => schema,
         Extension => extension,
+        Collation => collation,
         EnumType => enum_type,
         CompositeType => composite_type,
         Domain => domain,
@@ -46,6 +47,8 @@ pub async fn read_all(reader: &mut Reader<'_>) -> Result<Vec<Object>> {
         RangeType => range_type,
         ProceduralLanguage => procedural_language,
         Function => function,
+        Cast => cast,
+        Operator => operator,
         Aggregate => aggregate,
         DefaultPrivileges => default_privileges,
         LargeObjects => large_object,
