@@ -3,6 +3,7 @@
 mod connection;
 mod interrupt;
 mod output;
+mod restore;
 mod show;
 mod snapshot;
 mod verify;
@@ -34,6 +35,8 @@ struct Arguments {
 enum Command {
     /// Take a snapshot of a database
     Snapshot(snapshot::Arguments),
+    /// Restore an archive into a database
+    Restore(restore::Arguments),
     /// Print the table of contents of an archive
     #[command(visible_alias = "list")]
     Show(show::Arguments),
@@ -71,6 +74,7 @@ fn run(command: Command) -> Result<()> {
     let outcome = runtime.block_on(async {
         match command {
             Command::Snapshot(arguments) => arguments.run().await,
+            Command::Restore(arguments) => arguments.run().await,
             Command::Show(arguments) => arguments.run(),
             Command::Verify(arguments) => arguments.run().await,
         }

@@ -1,7 +1,7 @@
 //! `rdump show`: what an archive holds.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bstr::ByteSlice;
 use clap::Args;
@@ -22,18 +22,23 @@ pub struct Arguments {
 
 impl Arguments {
     pub fn run(self) -> Result<()> {
-        let reader = RandomReader::open(LocalFile::open(&self.file)?)?;
-        let mut text = Vec::new();
-        if self.json {
-            json(&reader, &mut text)?;
-        } else {
-            list(&reader, &mut text)?;
-        }
-        // a reader such as head may close early
-        match std::io::stdout().lock().write_all(&text) {
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-            _ => Ok(()),
-        }
+        print(&self.file, self.json)
+    }
+}
+
+/// Prints what an archive holds.
+pub fn print(file: &Path, as_json: bool) -> Result<()> {
+    let reader = RandomReader::open(LocalFile::open(file)?)?;
+    let mut text = Vec::new();
+    if as_json {
+        json(&reader, &mut text)?;
+    } else {
+        list(&reader, &mut text)?;
+    }
+    // a reader such as head may close early
+    match std::io::stdout().lock().write_all(&text) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
     }
 }
 

@@ -138,6 +138,26 @@ impl Schedule {
         })
     }
 
+    /// Takes all data entries at once.
+    pub fn take_data(&mut self, entries: &[Entry]) -> Vec<Step> {
+        let data: Vec<_> = self
+            .ready
+            .iter()
+            .copied()
+            .filter(|&(_, node)| is_data(&entries[self.nodes[node].entry]))
+            .collect();
+        data.into_iter()
+            .map(|key| {
+                self.ready.remove(&key);
+                self.running.insert(key.1);
+                Step {
+                    node: key.1,
+                    entry: self.nodes[key.1].entry,
+                }
+            })
+            .collect()
+    }
+
     /// Marks a step as over, whether it succeeded or not: what depends on it will say so itself.
     pub fn done(&mut self, step: Step) {
         if !self.running.remove(&step.node) {

@@ -88,8 +88,14 @@ impl Selection {
             return true;
         }
         let wanted = match entry.kind.as_str() {
-            "TABLE" | "TABLE DATA" | "VIEW" | "FOREIGN TABLE" | "MATERIALIZED VIEW"
-            | "MATERIALIZED VIEW DATA" | "SEQUENCE" | "SEQUENCE SET" => {
+            "TABLE"
+            | "TABLE DATA"
+            | "VIEW"
+            | "FOREIGN TABLE"
+            | "MATERIALIZED VIEW"
+            | "MATERIALIZED VIEW DATA"
+            | "SEQUENCE"
+            | "SEQUENCE SET" => {
                 return named(&self.tables, Some(&entry.name));
             }
             "INDEX" => &self.indexes,
@@ -143,7 +149,12 @@ pub fn parse_list(text: &str) -> Result<HashSet<EntryId>> {
 pub fn label(entry: &Entry) -> String {
     match &entry.schema {
         Some(schema) if entry.kind != "COMMENT" && entry.kind != "ACL" => {
-            format!("{} {}.{}", entry.kind, schema.as_bstr(), entry.name.as_bstr())
+            format!(
+                "{} {}.{}",
+                entry.kind,
+                schema.as_bstr(),
+                entry.name.as_bstr()
+            )
         }
         _ => format!("{} {}", entry.kind, entry.name.as_bstr()),
     }
