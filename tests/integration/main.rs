@@ -7,3 +7,4 @@ mod disposable;
 mod fixtures;
 mod harness;
 mod round_trip;
+mod privileges;
