@@ -301,7 +301,8 @@ impl Rendering<'_> {
         };
         let create = privileges_of(object.identity(), target)?;
         if !create.is_empty() {
-            let tag = sql!("{} {}", target.object_type, object.identity().name);
+            // as pg_dump has it; the tag tells overloaded functions apart
+            let tag = sql!("{} {}", target.object_type, definition.tag);
             self.push_attached(
                 "ACL",
                 definition.section,

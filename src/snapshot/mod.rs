@@ -3,7 +3,6 @@
 //! `lock` takes locks and the snapshot, `crate::catalog` reads the definitions, `plan` says what
 //! to copy, `worker`s copy it into blocks (`rows`), `sealing` compresses and writes them.
 
-mod large_objects;
 mod lock;
 mod plan;
 mod rows;
@@ -28,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::postgres::settings::{KnownSettings, ROW_SETTINGS};
 use crate::postgres::{Connector, ServerVersion, Session};
 use crate::report::Progress;
+use crate::rows::large_objects;
 use crate::sql;
 use crate::storage::{LocalTarget, Replace, StdoutTarget};
 use lock::{LockOptions, Snapshot, lock_and_snapshot};

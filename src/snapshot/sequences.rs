@@ -4,13 +4,10 @@
 use bstr::BString;
 
 use crate::archive::{EndRecord, EntryId};
-use crate::error::{Result, ResultExt};
+use crate::error::Result;
 use crate::postgres::Session;
 use crate::rows::Fingerprint;
-use crate::sql;
-
-/// Sequences read by one statement.
-const BATCH: usize = 500;
+use crate::rows::sequences::{BATCH, read_batch};
 
 /// One row a sequence, `last_value, is_called` as COPY text.
 pub async fn read(
@@ -33,31 +30,4 @@ pub async fn read(
         }
     }
     Ok(values)
-}
-
-async fn read_batch(
-    session: &mut Session,
-    batch: &[(EntryId, BString)],
-) -> Result<Vec<(EntryId, Vec<u8>)>> {
-    let selects = batch.iter().map(|(entry, sequence)| {
-        sql!(
-            "SELECT {} AS entry, last_value, is_called FROM {}",
-            entry.0.to_string(),
-            sequence
-        )
-    });
-    let rows = session
-        .query(sql::join(selects, "\nUNION ALL "))
-        .await
-        .context("reading the values of sequences")?;
-    rows.iter()
-        .map(|row| {
-            let value = sql!(
-                "{}\t{}\n",
-                row.bytes("last_value")?,
-                row.bytes("is_called")?
-            );
-            Ok((EntryId(row.number("entry")?), value.into()))
-        })
-        .collect()
 }
