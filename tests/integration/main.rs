@@ -6,5 +6,5 @@ mod support;
 mod disposable;
 mod fixtures;
 mod harness;
-mod round_trip;
 mod privileges;
+mod round_trip;

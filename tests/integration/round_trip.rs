@@ -15,10 +15,25 @@ fn through_rdump(source: &TestDatabase, target: &'static Server, prefix: &str) -
     let folder = TempDir::new().expect("a temporary folder");
     let archive = folder.path().join("archive.rdump");
     let archive = archive.to_str().expect("a path in UTF-8");
-    support::rdump_ok(&["snapshot", "-d", &source.conninfo(), "-f", archive, "-j", "4"]);
+    support::rdump_ok(&[
+        "snapshot",
+        "-d",
+        &source.conninfo(),
+        "-f",
+        archive,
+        "-j",
+        "4",
+    ]);
     support::rdump_ok(&["verify", "--deep", archive]);
     let restored = target.create_database_with(prefix, "TEMPLATE template0");
-    support::rdump_ok(&["restore", archive, "-d", &restored.conninfo(), "--parallel", "4"]);
+    support::rdump_ok(&[
+        "restore",
+        archive,
+        "-d",
+        &restored.conninfo(),
+        "--parallel",
+        "4",
+    ]);
     restored
 }
 
@@ -31,7 +46,10 @@ fn check_round_trip(source: &TestDatabase, target: &'static Server, prefix: &str
         let judge = target.copy_with_pg_dump(source, &format!("{prefix}_judge"));
         assert_same_schema(&judge, &restored);
     }
-    assert_eq!(row_counts_and_hashes(source), row_counts_and_hashes(&restored));
+    assert_eq!(
+        row_counts_and_hashes(source),
+        row_counts_and_hashes(&restored)
+    );
 }
 
 #[test]
@@ -48,7 +66,9 @@ fn pgbench() {
     for (from, to) in PAIRS {
         let source = server(from).create_database("pgbench");
         let scale = if soak() { "50" } else { "2" };
-        source.server.pgbench(&["-i", "-q", "-s", scale, "--foreign-keys"], &source);
+        source
+            .server
+            .pgbench(&["-i", "-q", "-s", scale, "--foreign-keys"], &source);
         check_round_trip(&source, server(to), "pgbench_restored");
     }
 }
