@@ -57,6 +57,10 @@ impl Connector {
         }
     }
 
+    pub fn role(&self) -> Option<&str> {
+        self.role.as_deref()
+    }
+
     pub fn target(&self) -> &ConnectionTarget {
         &self.target
     }

@@ -22,6 +22,8 @@ pub struct Shared {
     stopped: AtomicBool,
     /// The role that we act as; objects of others are handed over.
     pub current_role: BString,
+    /// Taken on by --role.
+    pub role: Option<String>,
 }
 
 impl Shared {
@@ -30,6 +32,7 @@ impl Shared {
         options: Options,
         progress: Arc<Progress>,
         current_role: BString,
+        role: Option<String>,
     ) -> Shared {
         Shared {
             entries,
@@ -38,6 +41,7 @@ impl Shared {
             failures: Mutex::default(),
             stopped: AtomicBool::new(false),
             current_role,
+            role,
         }
     }
 
@@ -104,6 +108,14 @@ pub async fn create(
         settle(session, shared, entry, place).await?;
         if !entry.create.is_empty() {
             session.execute(&entry.create).await?;
+        }
+        // grants in the name of others end with RESET ROLE
+        if entry.kind == "ACL"
+            && let Some(role) = &shared.role
+        {
+            session
+                .execute(sql!("SET ROLE {}", sql::identifier(role)))
+                .await?;
         }
         Ok(())
     }

@@ -176,7 +176,13 @@ async fn run_opened(
     } else {
         options.jobs
     };
-    let shared = Shared::new(entries, options, Arc::clone(&progress), current_role);
+    let shared = Shared::new(
+        entries,
+        options,
+        Arc::clone(&progress),
+        current_role,
+        connector.role().map(str::to_owned),
+    );
     expect(&shared, &opened.rows)?;
 
     if shared.options.single_transaction {

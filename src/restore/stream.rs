@@ -59,13 +59,10 @@ pub async fn restore(
         }
     });
     let nothing_at_hand = |_: &Entry| Ok(Vec::new());
-    let restored = run_parallel(leader, workers, shared, &parallel, nothing_at_hand).await;
-    if restored.is_err() {
-        // the error of a worker came first; the reader may sit in a read that never ends
-        return restored;
-    }
+    // if the error of a worker came first, the reader may sit in a read that never ends
+    let leader = run_parallel(leader, workers, shared, &parallel, nothing_at_hand).await?;
     feeding.await.map_err(broke_off)??;
-    restored
+    Ok(leader)
 }
 
 /// Hands every chunk to the queue; ends entries as their last chunk has come.

@@ -3,8 +3,8 @@
 use tempfile::TempDir;
 
 use crate::support::{
-    self, Server, TestDatabase, VERSIONS, assert_same_schema, fixture, fixture_path,
-    row_counts_and_hashes, server,
+    self, Server, TestDatabase, assert_same_schema, fixture, fixture_path, row_counts_and_hashes,
+    server,
 };
 
 /// From, to: every round trip on both, and an upgrade.
