@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bstr::{BString, ByteSlice};
+use bstr::BString;
 
 use super::relation;
 use crate::catalog::object::{Address, class};
@@ -235,7 +235,7 @@ pub(super) fn dummy_query(columns: &[Column]) -> BString {
 pub(super) fn view_query(definition: &[u8]) -> BString {
     BString::from(
         definition
-            .trim_end()
+            .trim_ascii_end()
             .strip_suffix(b";")
             .unwrap_or(definition),
     )
