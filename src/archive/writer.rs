@@ -12,11 +12,12 @@ use super::index::{
     build_chunk_pages, build_end_pages,
 };
 use super::limits::*;
+use super::random::RandomReader;
 use super::segment::Segment;
 use super::toc;
 use super::trailer::Trailer;
 use crate::error::{Error, Result};
-use crate::storage::write_error;
+use crate::storage::{ReadAt, write_error};
 
 /// The index is small next to the data, and read more often.
 const INDEX_CODEC: Codec = Codec::Zstd { level: 1 };
@@ -52,6 +53,17 @@ pub struct ArchiveSummary {
     pub totals: Totals,
     pub file_length: u64,
     pub root_hash: [u8; 32],
+}
+
+impl ArchiveSummary {
+    /// Opens what was written and sees that it is this archive: for `LocalTarget::commit`.
+    pub fn check(&self, source: impl ReadAt) -> Result<()> {
+        let reader = RandomReader::open(source)?;
+        if reader.trailer().root_hash != self.root_hash {
+            return Err(Error::new("the file does not hold what was written"));
+        }
+        Ok(())
+    }
 }
 
 impl<W: Write> ArchiveWriter<W> {

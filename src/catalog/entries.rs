@@ -1,6 +1,6 @@
 //! From objects to entries: reading, sorting, rendering, with comments and privileges.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bstr::{BStr, BString, ByteSlice};
 
@@ -34,7 +34,7 @@ impl Catalog {
 pub async fn read(session: &mut Session, scope: &Scope) -> Result<Catalog> {
     let mut reader = Reader::new(session, scope).await?;
     let mut objects = kinds::read_all(&mut reader).await?;
-    objects.sort_by(|a, b| natural_order(a).cmp(&natural_order(b)));
+    objects.sort_by_key(natural_order);
     let edges = read_dependencies(&mut reader).await?;
     let comments = read_comments(&mut reader).await?;
 
@@ -50,6 +50,7 @@ pub async fn read(session: &mut Session, scope: &Scope) -> Result<Catalog> {
         entry_of: vec![None; objects.len()],
         graph: &graph,
         comments: &comments,
+        separate: &placement.separate,
     };
     let context = Defining {
         version: reader.version,
@@ -113,7 +114,8 @@ async fn read_comments(reader: &mut Reader<'_>) -> Result<Comments> {
         .query(
             "comments",
             "SELECT classoid, objoid, objsubid, description FROM pg_description
-             WHERE objoid >= 16384 OR classoid = 'pg_namespace'::regclass
+             WHERE objoid >= 16384
+                OR classoid IN ('pg_namespace'::regclass, 'pg_largeobject'::regclass)
              ORDER BY classoid, objoid, objsubid",
         )
         .await?;
@@ -177,6 +179,8 @@ struct Rendering<'a> {
     entry_of: Vec<Option<EntryId>>,
     graph: &'a Graph,
     comments: &'a Comments,
+    /// Parts of others that became entries after all, with their own comments.
+    separate: &'a HashSet<Address>,
 }
 
 impl Rendering<'_> {
@@ -259,7 +263,8 @@ impl Rendering<'_> {
         if let Some(target) = &definition.comment_target {
             wanted.push((identity.address, 0, target.clone()));
         }
-        wanted.extend(object.comment_columns());
+        let parts = object.comment_columns().into_iter();
+        wanted.extend(parts.filter(|(address, ..)| !self.separate.contains(address)));
         for (address, column, target) in wanted {
             let Some(text) = self
                 .comments

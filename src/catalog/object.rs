@@ -19,15 +19,18 @@ pub mod class {
     pub const DATABASE: u32 = 1262;
     pub const DEFAULT_ACL: u32 = 826;
     pub const ATTRDEF: u32 = 2604;
+    pub const CAST: u32 = 2605;
     pub const CONSTRAINT: u32 = 2606;
     pub const INDEX: u32 = 2610;
     pub const LANGUAGE: u32 = 2612;
     pub const LARGE_OBJECT: u32 = 2613;
     pub const NAMESPACE: u32 = 2615;
+    pub const OPERATOR: u32 = 2617;
     pub const REWRITE: u32 = 2618;
     pub const TRIGGER: u32 = 2620;
     pub const EXTENSION: u32 = 3079;
     pub const POLICY: u32 = 3256;
+    pub const COLLATION: u32 = 3456;
 }
 
 /// One catalog row may become several entries; this tells them apart.

@@ -50,7 +50,17 @@ impl<'a> Reader<'a> {
         let rows = reader
             .query(
                 "members of extensions",
-                "SELECT classid, objid, refclassid, refobjid FROM pg_depend WHERE deptype = 'e'",
+                // with what the server made along with a member, which has no membership of its own:
+                // array types, row types, rules of views
+                "WITH RECURSIVE member AS (
+                     SELECT classid, objid, refclassid, refobjid
+                     FROM pg_depend WHERE deptype = 'e'
+                     UNION
+                     SELECT d.classid, d.objid, m.refclassid, m.refobjid
+                     FROM pg_depend d
+                     JOIN member m ON d.refclassid = m.classid AND d.refobjid = m.objid
+                     WHERE d.deptype = 'i')
+                 SELECT classid, objid, refclassid, refobjid FROM member",
             )
             .await?;
         for row in &rows {

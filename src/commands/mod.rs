@@ -1,7 +1,89 @@
-//! One file a subcommand: its arguments and a thin run.
+//! One file a subcommand: its arguments and a thin run. Errors are printed in one place, here.
+
+mod connection;
+mod demo;
+mod interrupt;
+mod output;
+mod restore;
+mod show;
+mod snapshot;
+mod verify;
 
 use std::process::ExitCode;
 
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::error::{Error, Result};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "rdump",
+    version,
+    about = "Native PostgreSQL backup: parallel snapshots, checksummed archives, restores that are proved equal",
+    disable_help_flag = true,
+    propagate_version = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+
+    /// Print help
+    #[arg(short = '?', long, action = clap::ArgAction::Help, global = true)]
+    help: Option<bool>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Take a snapshot of a database
+    Snapshot(snapshot::Arguments),
+    /// Restore an archive into a database
+    Restore(restore::Arguments),
+    /// Show the whole cycle on a disposable server
+    Demo(demo::Arguments),
+    /// Print the table of contents of an archive
+    #[command(visible_alias = "list")]
+    Show(show::Arguments),
+    /// Check an archive, or prove a database equal to it
+    Verify(verify::Arguments),
+}
+
+/// Parses, runs, prints the error; the process's exit code.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let matches = match Arguments::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => {
+            // clap knows whether it is help for stdout or a mistake for stderr
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let outcome = Arguments::from_arg_matches(&matches)
+        .map_err(|error| Error::usage(error.to_string()))
+        .and_then(|arguments| run(arguments.command));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::print_error(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(format!("could not start the runtime: {error}")))?;
+    let outcome = runtime.block_on(async {
+        match command {
+            Command::Snapshot(arguments) => arguments.run().await,
+            Command::Restore(arguments) => arguments.run().await,
+            Command::Demo(arguments) => arguments.run().await,
+            Command::Show(arguments) => arguments.run(),
+            Command::Verify(arguments) => arguments.run().await,
+        }
+    });
+    // a thread that blocks on standard input must not keep the process
+    runtime.shutdown_background();
+    outcome
 }

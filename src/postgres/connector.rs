@@ -2,15 +2,18 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::connect::{CancelHandle, Endpoint, establish};
+use super::connect::{CancelHandle, Endpoint, Established, establish};
 use super::conninfo::ConnectionTarget;
 use super::session::Session;
 use crate::error::Result;
+use crate::sql;
 
 /// Where to connect, narrowed to one server once the first session has reached it.
 #[derive(Debug, Clone)]
 pub struct Connector {
     target: ConnectionTarget,
+    /// Taken on by SET ROLE in every session.
+    role: Option<String>,
     opened: Arc<Mutex<Vec<CancelHandle>>>,
 }
 
@@ -18,8 +21,14 @@ impl Connector {
     pub fn new(target: ConnectionTarget) -> Connector {
         Connector {
             target,
+            role: None,
             opened: Arc::default(),
         }
+    }
+
+    /// Lets every session act as another role.
+    pub fn with_role(self, role: Option<String>) -> Connector {
+        Connector { role, ..self }
     }
 
     /// The first session, and a connector for more on the very same server.
@@ -28,34 +37,46 @@ impl Connector {
         let endpoint: &Endpoint = established.as_ref();
         let pinned = Connector {
             target: self.target.pinned_to(endpoint),
+            role: self.role,
             opened: self.opened,
         };
-        let session = pinned.register(Session::new(established));
+        let session = pinned.begin(established).await?;
         Ok((session, pinned))
     }
 
     pub async fn open(&self) -> Result<Session> {
-        Ok(self.register(Session::new(establish(&self.target).await?)))
+        self.begin(establish(&self.target).await?).await
     }
 
     /// The same server, another database.
     pub fn with_database(&self, name: impl Into<bstr::BString>) -> Connector {
         Connector {
             target: self.target.with_database(name),
+            role: self.role.clone(),
             opened: Arc::clone(&self.opened),
         }
+    }
+
+    pub fn role(&self) -> Option<&str> {
+        self.role.as_deref()
     }
 
     pub fn target(&self) -> &ConnectionTarget {
         &self.target
     }
 
-    fn register(&self, session: Session) -> Session {
+    async fn begin(&self, established: Established) -> Result<Session> {
+        let mut session = Session::new(established);
         self.opened
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(session.cancel_handle());
-        session
+        if let Some(role) = &self.role {
+            session
+                .execute(sql!("SET ROLE {}", sql::identifier(role)))
+                .await?;
+        }
+        Ok(session)
     }
 
     /// Cancels whatever any of the sessions is running: a backend in the middle of a COPY or an

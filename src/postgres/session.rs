@@ -101,6 +101,11 @@ impl Session {
         self.backend_pid
     }
 
+    /// Whether the connection is gone, or in a state from which it cannot go on.
+    pub fn is_lost(&self) -> bool {
+        self.frames.is_lost() || self.in_copy
+    }
+
     pub fn state(&self) -> TransactionState {
         self.state
     }

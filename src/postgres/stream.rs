@@ -24,6 +24,7 @@ pub(super) struct FrameStream {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    lost: bool,
 }
 
 /// A message's tag and the length of its body.
@@ -42,7 +43,18 @@ impl FrameStream {
             buffer: vec![0; READ_BUFFER],
             start: 0,
             end: 0,
+            lost: false,
         }
+    }
+
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Remembers a failed exchange: nothing more can be said on this connection.
+    fn noted<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        self.lost |= outcome.is_err();
+        outcome
     }
 
     /// What has been read and not consumed.
@@ -80,15 +92,12 @@ impl FrameStream {
     pub async fn fill(&mut self) -> Result<()> {
         let least = READ_BUFFER / 4;
         self.make_room(least);
-        let count = self
-            .transport
-            .read(&mut self.buffer[self.end..])
-            .await
-            .map_err(|error| lost(&error.to_string()))?;
-        if count == 0 {
-            return Err(lost("the server closed the connection"));
-        }
-        self.end += count;
+        let outcome = match self.transport.read(&mut self.buffer[self.end..]).await {
+            Ok(0) => Err(lost("the server closed the connection")),
+            Ok(count) => Ok(count),
+            Err(error) => Err(lost(&error.to_string())),
+        };
+        self.end += self.noted(outcome)?;
         Ok(())
     }
 
@@ -125,17 +134,13 @@ impl FrameStream {
     }
 
     pub async fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        self.transport
-            .write_all(bytes)
-            .await
-            .map_err(|error| lost(&error.to_string()))
+        let outcome = self.transport.write_all(bytes).await;
+        self.noted(outcome.map_err(|error| lost(&error.to_string())))
     }
 
     pub async fn flush(&mut self) -> Result<()> {
-        self.transport
-            .flush()
-            .await
-            .map_err(|error| lost(&error.to_string()))
+        let outcome = self.transport.flush().await;
+        self.noted(outcome.map_err(|error| lost(&error.to_string())))
     }
 
     /// Sends while taking in whatever the server says meanwhile: a server that blocks on its own
@@ -148,7 +153,7 @@ impl FrameStream {
         let end = &mut self.end;
         let start = self.start;
         let mut sent = 0;
-        poll_fn(move |context| {
+        let outcome = poll_fn(move |context| {
             if *end < buffer.len() {
                 let mut space = ReadBuf::new(&mut buffer[*end..]);
                 match Pin::new(&mut *transport).poll_read(context, &mut space) {
@@ -178,7 +183,8 @@ impl FrameStream {
             }
             Poll::Ready(Ok(sent))
         })
-        .await
+        .await;
+        self.noted(outcome)
     }
 }
 

@@ -1,1 +1,454 @@
-//! restore
+//! The restore engine: from an archive to a database that equals it.
+//!
+//! Definitions that come before the data are replayed in order on one connection; rows, indexes
+//! and constraints in parallel, as `schedule` allows; then privileges; then what must come last.
+//! Errors of single entries are counted and listed, as pg_restore does, unless asked otherwise.
+
+mod create;
+mod load;
+mod parallel;
+mod preflight;
+mod schedule;
+mod selection;
+mod source;
+mod stream;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bstr::BString;
+use tokio::task::JoinSet;
+
+pub use preflight::{Finding, Severity};
+pub use selection::{Selection, label, parse_list};
+
+use crate::archive::{ChunkRecord, Entry, EntryId, Header, Pass, RandomReader, Section};
+use crate::error::{Error, Outcome, Result};
+use crate::postgres::settings::set;
+use crate::postgres::{Connector, Session};
+use crate::report::Progress;
+use crate::sql;
+use crate::storage::LocalFile;
+use create::{Place, Shared, create, lock};
+use parallel::Parallel;
+use schedule::is_data;
+use source::{FileSource, cut};
+
+/// Where the archive comes from.
+#[derive(Debug, Clone)]
+pub enum Input {
+    File(PathBuf),
+    Stdin,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    pub jobs: usize,
+    pub selection: Selection,
+    /// -C: create the archive's database and restore into it.
+    pub create_database: bool,
+    /// -c
+    pub clean: bool,
+    pub if_exists: bool,
+    /// -O
+    pub no_owner: bool,
+    pub no_tablespaces: bool,
+    /// -e
+    pub exit_on_error: bool,
+    /// -1
+    pub single_transaction: bool,
+    /// Go on although the preflight found what will fail, or the target holds tables already.
+    pub force: bool,
+}
+
+/// An entry that could not be restored.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    pub entry: EntryId,
+    pub object: String,
+    /// "creating it", "loading its rows".
+    pub doing: String,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+#[derive(Debug)]
+pub struct Report {
+    pub database: String,
+    pub entries: usize,
+    pub rows: u64,
+    pub connections: usize,
+    pub failures: Vec<Failure>,
+    pub warnings: Vec<String>,
+}
+
+/// Restores. Single failures are in the report; an error means that the restore did not run to
+/// its end.
+pub async fn run(
+    connector: Connector,
+    input: Input,
+    options: Options,
+    progress: Arc<Progress>,
+) -> Result<Report> {
+    let opened = Opened::open(input).await?;
+    let outcome = run_opened(&connector, opened, options, progress).await;
+    if outcome.is_err() {
+        connector.cancel_all().await;
+    }
+    outcome
+}
+
+/// The archive, with what is known before its rows are read.
+struct Opened {
+    header: Header,
+    entries: Vec<Entry>,
+    rows: Contents,
+}
+
+enum Contents {
+    File(Arc<FileSource>),
+    Stream(Box<stream::Incoming>),
+}
+
+impl Opened {
+    async fn open(input: Input) -> Result<Opened> {
+        match input {
+            Input::File(path) => tokio::task::spawn_blocking(move || {
+                let reader = RandomReader::open(LocalFile::open(path)?)?;
+                Ok(Opened {
+                    header: reader.header().clone(),
+                    entries: reader.entries()?,
+                    rows: Contents::File(Arc::new(FileSource::new(reader))),
+                })
+            })
+            .await
+            .map_err(|error| Error::new(format!("reading the archive broke off: {error}")))?,
+            Input::Stdin => {
+                let (header, entries, incoming) = stream::open_stdin().await?;
+                Ok(Opened {
+                    header,
+                    entries,
+                    rows: Contents::Stream(Box::new(incoming)),
+                })
+            }
+        }
+    }
+}
+
+async fn run_opened(
+    connector: &Connector,
+    opened: Opened,
+    options: Options,
+    progress: Arc<Progress>,
+) -> Result<Report> {
+    let mut warnings: Vec<String> = connector.target().warnings().to_vec();
+    let entries = selection::select(&opened.entries, &options.selection);
+    if entries.is_empty() {
+        return Err(Error::new("nothing in the archive matches the filters")
+            .hint("rdump show lists what it holds"));
+    }
+    let (first, connector) = connector.clone().first().await?;
+    let (mut leader, connector) = if options.create_database {
+        create_database(first, &connector, &opened.header, &options).await?
+    } else {
+        (first, connector)
+    };
+    prepare(&mut leader, &opened.header).await?;
+
+    let findings = preflight::check(&mut leader, &opened.header, &entries, &options).await?;
+    let (blocking, others): (Vec<_>, Vec<_>) = findings
+        .into_iter()
+        .partition(|finding| finding.severity == Severity::WillFail && !options.force);
+    if !blocking.is_empty() {
+        return Err(preflight::refusal(&blocking));
+    }
+    warnings.extend(others.iter().map(ToString::to_string));
+
+    let current_role: BString = leader
+        .query("SELECT current_user AS role")
+        .await?
+        .only()?
+        .text("role")?;
+    let mut connections = 1;
+    let jobs = if options.single_transaction {
+        1
+    } else {
+        options.jobs
+    };
+    let shared = Shared::new(
+        entries,
+        options,
+        Arc::clone(&progress),
+        current_role,
+        connector.role().map(str::to_owned),
+    );
+    expect(&shared, &opened.rows)?;
+
+    if shared.options.single_transaction {
+        leader.execute("BEGIN").await?;
+    }
+    if shared.options.clean {
+        clean(&mut leader, &shared).await?;
+    }
+    serial(&mut leader, &shared, |entry| {
+        entry.pass == Pass::Main && entry.section == Section::PreData && !is_data(entry)
+    })
+    .await?;
+    let mut workers = Vec::new();
+    while workers.len() + 1 < jobs {
+        match connector.open().await {
+            Ok(mut session) => {
+                prepare(&mut session, &opened.header).await?;
+                workers.push(session);
+            }
+            Err(error) if error.sqlstate() == Some("53300") => {
+                warnings.push(format!(
+                    "the server has too few free connections: using {} instead of {jobs}",
+                    workers.len() + 1
+                ));
+                break;
+            }
+            Err(error) => return Err(error.context("opening a connection for loading")),
+        }
+    }
+    connections += workers.len();
+    let shared = Arc::new(shared);
+    leader = match opened.rows {
+        Contents::File(source) => from_file(leader, workers, &shared, source).await?,
+        Contents::Stream(incoming) => stream::restore(leader, workers, &shared, *incoming).await?,
+    };
+    serial(&mut leader, &shared, |entry| entry.pass == Pass::Privileges).await?;
+    serial(&mut leader, &shared, |entry| entry.pass == Pass::Last).await?;
+    settle(&mut leader, &shared).await?;
+    let database = leader.database().to_owned();
+    leader.close().await;
+    let failures = std::mem::take(&mut *lock(&shared.failures));
+    Ok(Report {
+        database,
+        entries: shared.entries.len(),
+        rows: progress.counts().rows,
+        connections,
+        failures,
+        warnings,
+    })
+}
+
+/// Tells the display what is to come, where the index of a file says it.
+fn expect(shared: &Shared, rows: &Contents) -> Result<()> {
+    let (mut tables, mut bytes) = (0, 0);
+    for entry in shared.entries.iter().filter(|entry| is_data(entry)) {
+        tables += 1;
+        if let Contents::File(source) = rows {
+            bytes += source
+                .reader()
+                .end_record(entry.id)?
+                .map_or(0, |end| end.raw_length);
+        }
+    }
+    shared.progress.expect(tables, bytes);
+    Ok(())
+}
+
+/// Settings of every connection of a restore.
+async fn prepare(session: &mut Session, header: &Header) -> Result<()> {
+    let version = session.version()?;
+    let mut text = set("client_encoding", &header.encoding);
+    let mut settings = vec![
+        ("search_path", ""),
+        ("check_function_bodies", "off"),
+        ("xmloption", "content"),
+        ("standard_conforming_strings", "on"),
+        ("row_security", "off"),
+        ("statement_timeout", "0"),
+        ("lock_timeout", "0"),
+        ("idle_in_transaction_session_timeout", "0"),
+        ("default_transaction_read_only", "off"),
+        ("default_transaction_isolation", "read committed"),
+        ("default_tablespace", ""),
+        ("default_table_access_method", "heap"),
+        // flushed once, at the end
+        ("synchronous_commit", "off"),
+    ];
+    if version.at_least(17) {
+        settings.push(("transaction_timeout", "0"));
+    }
+    for (name, value) in settings {
+        text.extend_from_slice(&set(name, value));
+    }
+    for (name, value) in &header.settings {
+        text.extend_from_slice(&set(name, value));
+    }
+    session
+        .execute(text)
+        .await
+        .map_err(|error| error.context("setting up the connection"))
+}
+
+/// Runs the chosen entries one after the other.
+async fn serial(
+    session: &mut Session,
+    shared: &Shared,
+    chosen: impl Fn(&Entry) -> bool,
+) -> Result<()> {
+    let mut place = Place::default();
+    for entry in shared.entries.iter().filter(|entry| chosen(entry)) {
+        create(session, shared, entry, &mut place).await?;
+    }
+    create::reset(session, &mut place).await
+}
+
+/// Drops what the archive will create, dependents first.
+async fn clean(session: &mut Session, shared: &Shared) -> Result<()> {
+    for entry in shared.entries.iter().rev() {
+        let drop = if shared.options.if_exists {
+            &entry.drop_if_exists
+        } else {
+            &entry.drop
+        };
+        if drop.is_empty() || is_data(entry) {
+            continue;
+        }
+        if let Err(error) = session.execute(drop).await {
+            create::after_failure(session, shared, entry, "dropping it", error).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn from_file(
+    leader: Session,
+    workers: Vec<Session>,
+    shared: &Arc<Shared>,
+    source: Arc<FileSource>,
+) -> Result<Session> {
+    let chunks = chunks_of(shared, &source).await?;
+    let parallel = Arc::new(Parallel::new(shared, |id| {
+        chunks.get(&id).map_or(0, |chunks| {
+            chunks.iter().map(|chunk| chunk.raw_length).sum()
+        })
+    }));
+    let chunks = Arc::new(chunks);
+    let begin = move |entry: &Entry| {
+        Ok(chunks
+            .get(&entry.id)
+            .map(|chunks| cut(&source, entry, chunks))
+            .unwrap_or_default())
+    };
+    run_parallel(leader, workers, shared, &parallel, begin).await
+}
+
+async fn chunks_of(
+    shared: &Arc<Shared>,
+    source: &Arc<FileSource>,
+) -> Result<HashMap<EntryId, Vec<ChunkRecord>>> {
+    let (shared, source) = (Arc::clone(shared), Arc::clone(source));
+    tokio::task::spawn_blocking(move || {
+        shared
+            .entries
+            .iter()
+            .filter(|entry| is_data(entry))
+            .map(|entry| Ok((entry.id, source.reader().chunks(entry.id)?)))
+            .collect()
+    })
+    .await
+    .map_err(|error| Error::new(format!("reading the archive broke off: {error}")))?
+}
+
+/// Runs all connections to the end of the parallel part; hands the leader back.
+async fn run_parallel(
+    leader: Session,
+    workers: Vec<Session>,
+    shared: &Arc<Shared>,
+    parallel: &Arc<Parallel>,
+    begin: impl Fn(&Entry) -> Result<Vec<source::Rows>> + Clone + Send + Sync + 'static,
+) -> Result<Session> {
+    let mut running = JoinSet::new();
+    for (number, mut session) in std::iter::once(leader).chain(workers).enumerate() {
+        let (shared, parallel) = (Arc::clone(shared), Arc::clone(parallel));
+        let begin = begin.clone();
+        running.spawn(async move {
+            let outcome = parallel.run(&mut session, &shared, begin).await;
+            if outcome.is_err() {
+                shared.stop();
+                parallel.wake();
+            }
+            (number, session, outcome)
+        });
+    }
+    let mut leader = None;
+    let mut failure = None;
+    while let Some(ended) = running.join_next().await {
+        let (number, session, outcome) =
+            ended.map_err(|error| Error::new(format!("a worker died: {error}")))?;
+        if let Err(error) = outcome {
+            failure.get_or_insert(error);
+        }
+        if number == 0 {
+            leader = Some(session);
+        } else {
+            session.close().await;
+        }
+    }
+    match (failure, leader) {
+        (Some(error), _) => Err(error),
+        (None, Some(leader)) => Ok(leader),
+        (None, None) => Err(Error::new("the first connection did not come back")),
+    }
+}
+
+/// Makes all that was committed without waiting durable: one real transaction that waits.
+async fn settle(session: &mut Session, shared: &Shared) -> Result<()> {
+    if shared.options.single_transaction {
+        session.execute("COMMIT").await?;
+    }
+    session.execute("SET synchronous_commit = on").await?;
+    session
+        .query("SELECT pg_catalog.pg_current_xact_id()")
+        .await
+        .map(drop)
+        .map_err(|error| error.context("making the restore durable"))
+}
+
+/// Creates the archive's database and connects to it.
+async fn create_database(
+    mut session: Session,
+    connector: &Connector,
+    header: &Header,
+    options: &Options,
+) -> Result<(Session, Connector)> {
+    let name = sql::identifier(&header.database);
+    if options.clean {
+        let if_exists = if options.if_exists { "IF EXISTS " } else { "" };
+        session
+            .execute(sql!("DROP DATABASE {}{}", if_exists, name))
+            .await
+            .map_err(|error| error.context(format!("dropping database {name}")))?;
+    }
+    session
+        .execute(sql!(
+            "CREATE DATABASE {} WITH TEMPLATE = template0 ENCODING = {}",
+            name,
+            sql::literal(&header.encoding)
+        ))
+        .await
+        .map_err(|error| error.context(format!("creating database {name}")))?;
+    session.close().await;
+    let connector = connector.with_database(header.database.clone());
+    let session = connector.open().await?;
+    Ok((session, connector))
+}
+
+impl Report {
+    /// Exit code 3 if something was left out.
+    pub fn into_result(self) -> Result<Report> {
+        match self.failures.len() {
+            0 => Ok(self),
+            count => Err(Error::new(format!(
+                "{count} of {} entries could not be restored",
+                self.entries
+            ))
+            .outcome(Outcome::Partial)),
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! What may run when: the parallel part of a restore as a pure state machine.
 //!
-//! Nodes are data entries and post-data entries. A node is ready when all it depends on is done;
+//! Nodes are the entries of the sections data and post-data. A node is ready when all it depends on is done;
 //! of the ready ones the largest goes first, held back while a running node has a conflicting
 //! lock. Post-data entries that need a table wait for its rows too, and for those of its
 //! partitions.
@@ -56,9 +56,8 @@ impl Schedule {
             .enumerate()
             .map(|(position, entry)| (entry.id, position))
             .collect();
-        let parallel = |entry: &Entry| {
-            entry.pass == Pass::Main && (is_data(entry) || entry.section == Section::PostData)
-        };
+        let parallel =
+            |entry: &Entry| entry.pass == Pass::Main && entry.section != Section::PreData;
         let node_of: HashMap<EntryId, usize> = entries
             .iter()
             .filter(|entry| parallel(entry))
@@ -136,6 +135,26 @@ impl Schedule {
             node: chosen.1,
             entry: self.nodes[chosen.1].entry,
         })
+    }
+
+    /// Takes all data entries at once.
+    pub fn take_data(&mut self, entries: &[Entry]) -> Vec<Step> {
+        let data: Vec<_> = self
+            .ready
+            .iter()
+            .copied()
+            .filter(|&(_, node)| is_data(&entries[self.nodes[node].entry]))
+            .collect();
+        data.into_iter()
+            .map(|key| {
+                self.ready.remove(&key);
+                self.running.insert(key.1);
+                Step {
+                    node: key.1,
+                    entry: self.nodes[key.1].entry,
+                }
+            })
+            .collect()
     }
 
     /// Marks a step as over, whether it succeeded or not: what depends on it will say so itself.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use bstr::{BString, ByteSlice};
 
-use crate::archive::{Contents, Entry, EntryId, Section};
+use crate::archive::{Entry, EntryId, Section};
 use crate::error::{Error, Result};
 
 /// Empty lists choose nothing in particular: everything.
@@ -62,7 +62,7 @@ impl Selection {
         {
             return false;
         }
-        let has_data = entry.section == Section::Data && entry.contents != Contents::None;
+        let has_data = entry.section == Section::Data;
         if (self.data_only && !has_data) || (self.schema_only && has_data) {
             return false;
         }
@@ -88,8 +88,14 @@ impl Selection {
             return true;
         }
         let wanted = match entry.kind.as_str() {
-            "TABLE" | "TABLE DATA" | "VIEW" | "FOREIGN TABLE" | "MATERIALIZED VIEW"
-            | "MATERIALIZED VIEW DATA" | "SEQUENCE" | "SEQUENCE SET" => {
+            "TABLE"
+            | "TABLE DATA"
+            | "VIEW"
+            | "FOREIGN TABLE"
+            | "MATERIALIZED VIEW"
+            | "MATERIALIZED VIEW DATA"
+            | "SEQUENCE"
+            | "SEQUENCE SET" => {
                 return named(&self.tables, Some(&entry.name));
             }
             "INDEX" => &self.indexes,
@@ -143,7 +149,12 @@ pub fn parse_list(text: &str) -> Result<HashSet<EntryId>> {
 pub fn label(entry: &Entry) -> String {
     match &entry.schema {
         Some(schema) if entry.kind != "COMMENT" && entry.kind != "ACL" => {
-            format!("{} {}.{}", entry.kind, schema.as_bstr(), entry.name.as_bstr())
+            format!(
+                "{} {}.{}",
+                entry.kind,
+                schema.as_bstr(),
+                entry.name.as_bstr()
+            )
         }
         _ => format!("{} {}", entry.kind, entry.name.as_bstr()),
     }

@@ -358,7 +358,6 @@ impl Plan {
     fn add_large_objects(&mut self, entry: crate::archive::EntryId, copy: &str) {
         let source = self.sources.len();
         self.sources.push(plan::Source {
-            entry,
             label: "large objects".to_owned(),
             tasks: 1,
         });

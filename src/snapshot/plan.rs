@@ -30,7 +30,6 @@ pub struct Task {
 /// An entry whose contents are copied.
 #[derive(Debug, Clone)]
 pub struct Source {
-    pub entry: EntryId,
     /// "public.orders", for messages.
     pub label: String,
     /// How many tasks read it.
@@ -107,7 +106,6 @@ pub fn plan(entries: &[Entry], snapshot: &Snapshot, jobs: usize, standby: bool) 
                 };
                 let source = plan.sources.len();
                 plan.sources.push(Source {
-                    entry: entry.id,
                     label: target.to_string(),
                     tasks: slices.len() as u32,
                 });

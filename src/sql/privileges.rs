@@ -82,7 +82,8 @@ pub fn statements(
 /// plural that the command takes: "TABLES", "FUNCTIONS". Within a schema, `base` is `{}`: such rows
 /// only add to the global ones.
 ///
-/// The server keeps these ACLs sorted by role, so there is no order to preserve.
+/// The server keeps these ACLs sorted by the OIDs of roles, so there is no order to preserve; the
+/// statements are sorted by name, which is the same in every cluster.
 pub fn default_privileges(
     object_type: &str,
     schema: Option<&BStr>,
@@ -91,7 +92,8 @@ pub fn default_privileges(
     owner: &BStr,
 ) -> Result<BString> {
     let known = privileges_of(object_type, false)?;
-    let wanted = parse_acl(acl)?;
+    let mut wanted = parse_acl(acl)?;
+    wanted.sort_by(|a, b| a.grantee.cmp(&b.grantee));
     let base = parse_acl(base)?;
     let mut prefix = sql!("ALTER DEFAULT PRIVILEGES FOR ROLE {} ", identifier(owner));
     if let Some(schema) = schema {
@@ -565,14 +567,15 @@ mod tests {
         let text = default_privileges(
             "FUNCTIONS",
             None,
-            "{a=X/own,own=X/own}".into(),
+            "{own=X/own,b=X/own,a=X/own}".into(),
             "{=X/own,own=X/own}".into(),
             "own".into(),
         );
         assert_eq!(
             text.unwrap(),
             "ALTER DEFAULT PRIVILEGES FOR ROLE own REVOKE ALL ON FUNCTIONS FROM PUBLIC;\n\
-             ALTER DEFAULT PRIVILEGES FOR ROLE own GRANT ALL ON FUNCTIONS TO a;\n"
+             ALTER DEFAULT PRIVILEGES FOR ROLE own GRANT ALL ON FUNCTIONS TO a;\n\
+             ALTER DEFAULT PRIVILEGES FOR ROLE own GRANT ALL ON FUNCTIONS TO b;\n"
         );
     }
 

@@ -26,9 +26,11 @@ pub fn render(template: &str, parts: &[&dyn AsRef<[u8]>]) -> BString {
 /// `sql!("CREATE TYPE {} AS ({})", name, list)`: like `format!`, but the parts are bytes.
 #[macro_export]
 macro_rules! sql {
-    ($template:literal $(, $part:expr)* $(,)?) => {
-        $crate::sql::render($template, &[$(&$part as &dyn AsRef<[u8]>),*])
-    };
+    ($template:literal $(, $part:expr)* $(,)?) => {{
+        // the borrowed parts end here, so that the text may live across an await
+        let text = $crate::sql::render($template, &[$(&$part as &dyn AsRef<[u8]>),*]);
+        text
+    }};
 }
 
 #[cfg(test)]

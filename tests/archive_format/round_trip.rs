@@ -74,6 +74,12 @@ fn an_archive_may_be_empty() {
     let writer = ArchiveWriter::begin(Vec::new(), &header, Codec::default()).unwrap();
     let (bytes, summary) = writer.finish().unwrap();
     assert_eq!(summary.file_length, bytes.len() as u64);
+    summary.check(&bytes[..]).unwrap();
+    let other = Sample::default().write().unwrap();
+    assert_eq!(
+        summary.check(&other[..]).unwrap_err().to_string(),
+        "the file does not hold what was written"
+    );
     let reader = RandomReader::open(&bytes[..]).unwrap();
     assert_eq!(reader.entries().unwrap(), []);
     let mut stream = StreamReader::open(&bytes[..]).unwrap();

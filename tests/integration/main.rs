@@ -6,3 +6,5 @@ mod support;
 mod disposable;
 mod fixtures;
 mod harness;
+mod privileges;
+mod round_trip;

@@ -7,7 +7,7 @@
 //!     support::rdump_ok(&["snapshot", "-d", &source.conninfo(), "-f", file]);
 //!     ...
 //!     support::assert_same_schema(&source, &target);
-//!     assert_eq!(support::row_counts_and_hashes(&source), support::row_counts_and_hashes(&target));
+//!     support::assert_same_rows(&source, &target);
 //! }
 //! ```
 //!
@@ -19,7 +19,9 @@ mod judge;
 mod server;
 
 pub use command::{Finished, rdump, rdump_command, rdump_ok};
-pub use judge::{assert_same_schema, difference, normalise_dump, row_counts_and_hashes};
+pub use judge::{
+    assert_same_rows, assert_same_schema, difference, normalise_dump, row_counts_and_hashes,
+};
 pub use server::{Server, TestDatabase, server};
 
 /// The servers that every round trip is tested on.
@@ -43,4 +45,30 @@ pub fn load_sample(database: &TestDatabase, scale: u32) {
         "SET shop.scale = {scale};\n{}",
         fixture("sample/shop.sql")
     ));
+}
+
+/// The names of `fixtures/kinds/NAME.sql`, without those of one version.
+pub fn kinds() -> std::collections::BTreeSet<String> {
+    std::fs::read_dir(fixture_path("kinds"))
+        .expect("reading fixtures/kinds")
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .into_string()
+                .expect("a plain name")
+        })
+        .filter_map(|file| file.strip_suffix(".sql").map(str::to_owned))
+        .filter(|name| !name.starts_with('_') && !name.ends_with(".18"))
+        .collect()
+}
+
+/// Loads a kind's fixture, with what is only for this version or a newer one.
+pub fn load_kind(database: &TestDatabase, name: &str) {
+    database.server.ensure_roles();
+    database.sql(&fixture(&format!("kinds/{name}.sql")));
+    let newer = format!("kinds/{name}.18.sql");
+    if database.server.major >= 18 && fixture_path(&newer).exists() {
+        database.sql(&fixture(&newer));
+    }
 }

@@ -235,13 +235,50 @@ impl Server {
         run_ok(&mut command, b"").text()
     }
 
+    /// pgbench, on one of this server's databases.
+    pub fn pgbench(&self, arguments: &[&str], database: &TestDatabase) -> String {
+        let mut command = self.program("pgbench");
+        command
+            .args(arguments)
+            .args(["-U", "postgres"])
+            .arg(&database.name);
+        run_ok(&mut command, b"").text()
+    }
+
     /// A copy of a database (perhaps of an older server) on this one, made by this server's own
     /// pg_dump and psql: what a restore by rdump is compared with.
     pub fn copy_with_pg_dump(&'static self, source: &TestDatabase, prefix: &str) -> TestDatabase {
+        self.copy_roles(source.server);
         let target = self.create_database_with(prefix, "TEMPLATE template0");
         let dump = self.pg_dump(&[], source);
         self.psql(&target.name, &["-q"], &dump);
         target
+    }
+
+    /// Makes the roles of another server on this one, by name only: a dump of a database names
+    /// them and does not hold them.
+    pub fn copy_roles(&self, from: &Server) {
+        if from.container == self.container {
+            return;
+        }
+        let list = from.psql(
+            "postgres",
+            &["-q", "-A", "-t"],
+            "SELECT string_agg(quote_literal(rolname), ', ') FROM pg_roles
+             WHERE rolname NOT LIKE 'pg\\_%'",
+        );
+        let list = list.trim();
+        self.psql(
+            "postgres",
+            &["-q"],
+            &format!(
+                "SELECT pg_advisory_lock(7301) \\g /dev/null
+                 SELECT format('CREATE ROLE %I', name) FROM unnest(ARRAY[{list}]::text[]) AS name
+                 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name)
+                 \\gexec
+                 SELECT pg_advisory_unlock(7301) \\g /dev/null"
+            ),
+        );
     }
 
     /// Roles belong to the whole server, and tests run side by side: makes those of

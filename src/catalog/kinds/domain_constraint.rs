@@ -140,13 +140,17 @@ impl CatalogObject for DomainConstraint {
                 self.definition
             ),
         );
+        // ALTER DOMAIN itself has no IF EXISTS
+        let guarded = sql!(
+            "BEGIN IF pg_catalog.to_regtype({}) IS NOT NULL THEN \
+             ALTER DOMAIN {} DROP CONSTRAINT IF EXISTS {}; END IF; END",
+            sql::literal(&domain),
+            domain,
+            name
+        );
         definition.drop = Drop::Statement {
             plain: sql!("ALTER DOMAIN {} DROP CONSTRAINT {};", domain, name),
-            if_exists: sql!(
-                "ALTER DOMAIN IF EXISTS {} DROP CONSTRAINT IF EXISTS {};",
-                domain,
-                name
-            ),
+            if_exists: sql!("DO {};", sql::dollar_quoted(guarded)),
         };
         definition.comment_target = Some(sql!("CONSTRAINT {} ON DOMAIN {}", name, domain));
         Ok(Some(definition))

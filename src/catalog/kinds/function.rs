@@ -160,6 +160,11 @@ impl CatalogObject for Function {
         self.argument_types.clone()
     }
 
+    /// The body of a function in SQL may need a primary key, as GROUP BY does.
+    fn may_be_postponed(&self) -> bool {
+        true
+    }
+
     fn define(&self, context: &Defining<'_>) -> Result<Option<Definition>> {
         let name = self.identity.sql();
         let signature = sql!("{}({})", name, self.identity_arguments);

@@ -10,6 +10,7 @@ mod types;
 registry::kinds! {
     Schema => schema,
     Extension => extension,
+    Collation => collation,
     EnumType => enum_type,
     CompositeType => composite_type,
     Domain => domain,
@@ -17,6 +18,8 @@ registry::kinds! {
     RangeType => range_type,
     ProceduralLanguage => procedural_language,
     Function => function,
+    Cast => cast,
+    Operator => operator,
     Aggregate => aggregate,
     DefaultPrivileges => default_privileges,
     LargeObjects => large_object,
@@ -36,6 +39,7 @@ pub async fn read_all(reader: &mut Reader<'_>) -> Result<Vec<Object>> {
     read! {
         Schema => schema,
         Extension => extension,
+        Collation => collation,
         EnumType => enum_type,
         CompositeType => composite_type,
         Domain => domain,
@@ -43,6 +47,8 @@ pub async fn read_all(reader: &mut Reader<'_>) -> Result<Vec<Object>> {
         RangeType => range_type,
         ProceduralLanguage => procedural_language,
         Function => function,
+        Cast => cast,
+        Operator => operator,
         Aggregate => aggregate,
         DefaultPrivileges => default_privileges,
         LargeObjects => large_object,

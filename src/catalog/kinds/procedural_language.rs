@@ -75,8 +75,7 @@ impl CatalogObject for ProceduralLanguage {
             self.identity.name.clone(),
             create,
         )
-        .target(sql!("PROCEDURAL LANGUAGE {}", name));
-        definition.comment_target = Some(sql!("LANGUAGE {}", name));
+        .target(sql!("LANGUAGE {}", name));
         if self.trusted {
             definition = definition.privileges("LANGUAGE", name);
         }

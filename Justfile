@@ -1,0 +1,35 @@
+# One word for each thing that a contributor does.
+
+# List the words.
+default:
+    @just --list
+
+# Does it compile?
+check:
+    cargo check --all-targets
+
+# Everything, against real servers. `just test catalog` runs what has catalog in its name.
+test *FILTER:
+    cargo test {{ FILTER }}
+
+# Formatting, clippy, and the rules for dependencies.
+lint:
+    cargo fmt --all --check
+    cargo clippy --all-targets -- -D warnings
+    cargo deny check licenses bans sources
+
+# Compare with pg_dump and pg_restore.
+bench:
+    cargo bench
+
+# The tests that take long: those marked #[ignore].
+soak:
+    cargo test --release -- --ignored
+
+# The whole cycle on a disposable server.
+demo:
+    cargo run --release -- demo
+
+# The documentation of the library.
+doc:
+    cargo doc --no-deps --document-private-items

@@ -1,0 +1,169 @@
+//! What people and programs see: errors, warnings, progress, the final line.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::report::{Counts, Progress};
+
+pub fn print_error(error: &Error) {
+    let mut stderr = std::io::stderr().lock();
+    // nowhere left to report that stderr is gone
+    let _ = writeln!(stderr, "rdump: error: {error}");
+    if let Some(hint) = error.hint_text() {
+        let _ = writeln!(stderr, "rdump: hint: {hint}");
+    }
+}
+
+/// How much a command says, and in which form.
+#[derive(Debug, Clone, Copy, clap::Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArguments {
+    /// Print JSON lines, the last with "type": "summary"
+    #[arg(long)]
+    pub json: bool,
+    /// Print warnings and errors only
+    #[arg(short = 'q', long, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more
+    #[arg(short = 'v', long)]
+    pub verbose: bool,
+}
+
+impl OutputArguments {
+    pub fn warn(&self, warning: &str) {
+        if self.json {
+            print_json(&serde_json::json!({"type": "warning", "message": warning}));
+        } else {
+            eprintln!("rdump: warning: {warning}");
+        }
+    }
+
+    pub fn say(&self, line: &str) {
+        if !self.quiet && !self.json {
+            eprintln!("rdump: {line}");
+        }
+    }
+
+    /// Shows progress until the guard is dropped: a line that rewrites itself on a terminal, one
+    /// now and then elsewhere, an object a second as JSON.
+    pub fn watch(&self, progress: Arc<Progress>, doing: &'static str) -> ProgressGuard {
+        let terminal = std::io::stderr().is_terminal();
+        if self.quiet {
+            return ProgressGuard(None);
+        }
+        let json = self.json;
+        ProgressGuard(Some(tokio::spawn(async move {
+            let pause = match (json, terminal) {
+                (false, true) => Duration::from_millis(200),
+                (true, _) => Duration::from_secs(1),
+                (false, false) => Duration::from_secs(30),
+            };
+            loop {
+                tokio::time::sleep(pause).await;
+                let counts = progress.counts();
+                if json {
+                    let mut object = serde_json::json!({"type": "progress", "doing": doing});
+                    if let (Some(object), Ok(serde_json::Value::Object(fields))) =
+                        (object.as_object_mut(), serde_json::to_value(counts))
+                    {
+                        object.extend(fields);
+                    }
+                    print_json(&object);
+                } else if terminal {
+                    eprint!("\r\x1b[K{doing}: {}", describe(&counts));
+                } else {
+                    eprintln!("rdump: {doing}: {}", describe(&counts));
+                }
+            }
+        })))
+    }
+}
+
+pub struct ProgressGuard(Option<tokio::task::JoinHandle<()>>);
+
+impl Drop for ProgressGuard {
+    fn drop(&mut self) {
+        if let Some(task) = self.0.take() {
+            task.abort();
+            if std::io::stderr().is_terminal() {
+                eprint!("\r\x1b[K");
+            }
+        }
+    }
+}
+
+fn describe(counts: &Counts) -> String {
+    let seconds = counts.milliseconds as f64 / 1000.0;
+    let mut text = format!(
+        "{} of {} tables, {} rows, {}",
+        counts.tables,
+        counts.tables_total,
+        counts.rows,
+        bytes(counts.bytes)
+    );
+    if seconds > 0.5 {
+        text.push_str(&format!(
+            " ({}/s)",
+            bytes((counts.bytes as f64 / seconds) as u64)
+        ));
+    }
+    if let Some(left) = seconds_left(counts) {
+        text.push_str(&format!(", about {left} s left"));
+    }
+    text
+}
+
+/// From the share of the source's bytes on disk; they are not the bytes of COPY, but in proportion.
+fn seconds_left(counts: &Counts) -> Option<u64> {
+    if counts.bytes == 0 || counts.bytes_expected <= counts.bytes || counts.milliseconds < 2_000 {
+        return None;
+    }
+    let rate = counts.bytes as f64 / counts.milliseconds as f64;
+    let left = (counts.bytes_expected - counts.bytes) as f64 / rate;
+    Some((left / 1000.0).ceil() as u64)
+}
+
+/// "1.5 GB"; powers of ten, as disks are sold.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if count < 1_000 {
+        return format!("{count} B");
+    }
+    let mut value = count as f64;
+    let mut unit = "B";
+    for next in UNITS {
+        if value < 999.95 {
+            break;
+        }
+        value /= 1_000.0;
+        unit = next;
+    }
+    format!("{value:.1} {unit}")
+}
+
+pub fn print_json(value: &serde_json::Value) {
+    let mut stdout = std::io::stdout().lock();
+    // a reader that went away does not make the run fail
+    let _ = writeln!(stdout, "{value}");
+    let _ = stdout.flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn sizes_for_people() {
+        for (count, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1.0 kB"),
+            (1_550_000, "1.6 MB"),
+            (999_960_000, "1.0 GB"),
+        ] {
+            assert_eq!(bytes(count), text);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! `rdump show`: what an archive holds.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use bstr::ByteSlice;
+use clap::Args;
+
+use crate::archive::RandomReader;
+use crate::error::Result;
+use crate::storage::LocalFile;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The archive
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Print JSON lines: the header, then an object an entry
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    pub fn run(self) -> Result<()> {
+        print(&self.file, self.json)
+    }
+}
+
+/// Prints what an archive holds.
+pub fn print(file: &Path, as_json: bool) -> Result<()> {
+    let reader = RandomReader::open(LocalFile::open(file)?)?;
+    let mut text = Vec::new();
+    if as_json {
+        json(&reader, &mut text)?;
+    } else {
+        list(&reader, &mut text)?;
+    }
+    // a reader such as head may close early
+    match std::io::stdout().lock().write_all(&text) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// The form of `pg_restore -l`; `rdump restore -L` reads it.
+fn list(reader: &RandomReader<LocalFile>, text: &mut Vec<u8>) -> Result<()> {
+    let header = reader.header();
+    let totals = reader.totals();
+    writeln!(text, ";")?;
+    writeln!(text, "; Archive {}", header.id)?;
+    writeln!(text, ";     database: {}", header.database)?;
+    writeln!(text, ";     server: {}", header.server_version)?;
+    writeln!(text, ";     encoding: {}", header.encoding)?;
+    writeln!(
+        text,
+        ";     snapshot: {} us since 1970 UTC",
+        header.snapshot_time
+    )?;
+    writeln!(text, ";     compression: {}", header.codec)?;
+    writeln!(text, ";     written by rdump {}", header.rdump_version)?;
+    writeln!(
+        text,
+        ";     {} entries, {} rows, {} bytes of rows",
+        totals.entries, totals.rows, totals.raw_length
+    )?;
+    writeln!(text, ";")?;
+    for entry in reader.entries()? {
+        write!(text, "{}; {} ", entry.id.0, entry.kind)?;
+        text.extend_from_slice(entry.schema.as_ref().map_or(b"-", |schema| schema));
+        text.push(b' ');
+        // a name with a line break must not look like a line of its own
+        text.extend_from_slice(&entry.name.replace("\n", " ").replace("\r", " "));
+        text.push(b' ');
+        text.extend_from_slice(entry.owner.as_ref().map_or(b"-", |owner| owner));
+        if let Some(end) = reader.end_record(entry.id)? {
+            write!(text, " ({} rows, {} bytes)", end.rows, end.raw_length)?;
+        }
+        writeln!(text)?;
+    }
+    Ok(())
+}
+
+fn json(reader: &RandomReader<LocalFile>, text: &mut Vec<u8>) -> Result<()> {
+    let header = reader.header();
+    let mut line = |value: serde_json::Value| writeln!(text, "{value}");
+    line(serde_json::json!({
+        "type": "archive",
+        "id": header.id.to_string(),
+        "database": header.database.to_string(),
+        "server_version": header.server_version,
+        "encoding": header.encoding,
+        "snapshot_time_unix_us": header.snapshot_time,
+        "rdump_version": header.rdump_version,
+        "rows": reader.totals().rows,
+        "raw_bytes": reader.totals().raw_length,
+    }))?;
+    for entry in reader.entries()? {
+        let end = reader.end_record(entry.id)?;
+        line(serde_json::json!({
+            "type": "entry",
+            "id": entry.id.0,
+            "kind": entry.kind,
+            "schema": entry.schema.as_ref().map(ToString::to_string),
+            "name": entry.name.to_string(),
+            "owner": entry.owner.as_ref().map(ToString::to_string),
+            "dependencies": entry.dependencies.iter().map(|id| id.0).collect::<Vec<_>>(),
+            "definition": entry.create.to_string(),
+            "rows": end.map(|end| end.rows),
+            "raw_bytes": end.map(|end| end.raw_length),
+            "chunks": end.map(|end| end.chunks),
+        }))?;
+    }
+    Ok(())
+}

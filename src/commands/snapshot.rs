@@ -1,0 +1,154 @@
+//! `rdump snapshot`
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::connection::ConnectionArguments;
+use super::interrupt::or_cancelled;
+use super::output::{OutputArguments, bytes, print_json};
+use crate::archive::Codec;
+use crate::catalog::Scope;
+use crate::error::{Error, Result};
+use crate::report::Progress;
+use crate::snapshot::{self, Options, Output, Report};
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    connection: ConnectionArguments,
+    #[command(flatten)]
+    output: OutputArguments,
+
+    /// Archive to write; `-` for standard output. An existing file is replaced once the new one is complete
+    #[arg(short = 'f', long, value_name = "FILE")]
+    file: PathBuf,
+    /// Connections that copy at once
+    #[arg(short = 'j', long, visible_alias = "parallel", value_name = "N", default_value_t = 2,
+          value_parser = clap::value_parser!(u16).range(1..=1000))]
+    jobs: u16,
+    /// Compression: zstd[:LEVEL], lz4 or none
+    #[arg(
+        short = 'Z',
+        long = "compress",
+        value_name = "METHOD[:LEVEL]",
+        default_value = "zstd:1"
+    )]
+    compress: String,
+    /// Give up when a table cannot be locked within this time: milliseconds, or a number with ms, s, min or h
+    #[arg(long, value_name = "TIME", default_value = "5min")]
+    lock_wait_timeout: String,
+    /// Leave out large objects
+    #[arg(short = 'B', long = "no-large-objects")]
+    no_large_objects: bool,
+    /// Do not wait for the disk
+    #[arg(long)]
+    no_sync: bool,
+
+    /// Database name or connection string, as -d
+    #[arg(value_name = "DBNAME", conflicts_with = "dbname")]
+    database: Option<String>,
+}
+
+impl Arguments {
+    pub async fn run(mut self) -> Result<()> {
+        if self.connection.dbname.is_none() {
+            self.connection.dbname = self.database.take();
+        }
+        let to_stdout = self.file.as_os_str() == "-";
+        if to_stdout && self.output.json {
+            return Err(Error::usage("--json and -f - both want standard output")
+                .hint("write the archive to a file, or leave out --json"));
+        }
+        let options = Options {
+            output: if to_stdout {
+                Output::Stdout
+            } else {
+                Output::File(self.file.clone())
+            },
+            jobs: usize::from(self.jobs),
+            codec: self.compress.parse::<Codec>()?,
+            lock_wait: parse_time(&self.lock_wait_timeout)?,
+            sync: !self.no_sync,
+            scope: Scope {
+                no_large_objects: self.no_large_objects,
+            },
+            window_hook: None,
+        };
+        let connector = self.connection.connector()?;
+        let started = Instant::now();
+        let progress = Arc::new(Progress::default());
+        let watching = self.output.watch(Arc::clone(&progress), "copying");
+        let report = or_cancelled(
+            &connector,
+            snapshot::run(connector.clone(), &options, Arc::clone(&progress)),
+        )
+        .await;
+        drop(watching);
+        self.tell(&report?, started.elapsed());
+        Ok(())
+    }
+
+    fn tell(&self, report: &Report, elapsed: Duration) {
+        for warning in &report.warnings {
+            self.output.warn(warning);
+        }
+        let totals = &report.summary.totals;
+        if self.output.json {
+            print_json(&serde_json::json!({
+                "type": "summary",
+                "outcome": "done",
+                "database": report.database.to_string(),
+                "server_version": report.server_version,
+                "archive_id": report.summary.id.to_string(),
+                "root_hash": hex(&report.summary.root_hash),
+                "snapshot_time_unix_us": report.snapshot_time,
+                "tables": report.tables,
+                "rows": totals.rows,
+                "raw_bytes": totals.raw_length,
+                "archive_bytes": report.summary.file_length,
+                "connections": report.connections,
+                "seconds": elapsed.as_secs_f64(),
+            }));
+        } else {
+            self.output.say(&format!(
+                "snapshot of {} complete: {} entries, {} rows, {} in {} on disk, {:.1} s",
+                report.database,
+                totals.entries,
+                totals.rows,
+                bytes(totals.raw_length),
+                bytes(report.summary.file_length),
+                elapsed.as_secs_f64()
+            ));
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// As pg_dump's --lock-wait-timeout: what SET statement_timeout takes.
+fn parse_time(text: &str) -> Result<Duration> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match &text[digits.len()..] {
+        "" | "ms" => 1,
+        "s" => 1_000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        _ => 0,
+    };
+    digits
+        .trim()
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(factor))
+        // the server's own limit is 2^31 - 1 ms
+        .filter(|&milliseconds| milliseconds > 0 && milliseconds < 1 << 31)
+        .map(Duration::from_millis)
+        .ok_or_else(|| {
+            Error::usage(format!("not a time: \"{text}\"")).hint("for example 30000, 30s or 5min")
+        })
+}

@@ -1,0 +1,202 @@
+//! Creating entries, and what all connections of a restore share.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::selection::label;
+use super::{Failure, Options};
+use crate::archive::Entry;
+use crate::error::{Error, Result};
+use crate::postgres::{Session, TransactionState};
+use crate::report::Progress;
+use crate::sql;
+use bstr::BString;
+
+/// What all connections of a restore share.
+pub struct Shared {
+    pub entries: Vec<Entry>,
+    pub options: Options,
+    pub progress: Arc<Progress>,
+    pub failures: Mutex<Vec<Failure>>,
+    /// No further step begins: an error under --exit-on-error.
+    stopped: AtomicBool,
+    /// The role that we act as; objects of others are handed over.
+    pub current_role: BString,
+    /// Taken on by --role.
+    pub role: Option<String>,
+}
+
+impl Shared {
+    pub fn new(
+        entries: Vec<Entry>,
+        options: Options,
+        progress: Arc<Progress>,
+        current_role: BString,
+        role: Option<String>,
+    ) -> Shared {
+        Shared {
+            entries,
+            options,
+            progress,
+            failures: Mutex::default(),
+            stopped: AtomicBool::new(false),
+            current_role,
+            role,
+        }
+    }
+
+    /// Notes a failed entry. An error if the whole restore must end with it.
+    pub fn failed(&self, entry: &Entry, doing: &str, error: Error) -> Result<()> {
+        let failure = Failure {
+            entry: entry.id,
+            object: label(entry),
+            doing: doing.to_owned(),
+            message: error.to_string(),
+            hint: error.hint_text().map(str::to_owned),
+        };
+        let must_end = self.options.exit_on_error || self.options.single_transaction;
+        lock(&self.failures).push(failure);
+        if must_end {
+            self.stop();
+            return Err(error.context(format!("{} ({doing})", label(entry))));
+        }
+        Ok(())
+    }
+
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    pub fn has_failed(&self, entry: &Entry) -> bool {
+        lock(&self.failures)
+            .iter()
+            .any(|failure| failure.entry == entry.id)
+    }
+}
+
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A connection that is gone cannot run what is left.
+fn is_lost(session: &Session, error: &Error) -> bool {
+    session.is_lost() || error.sqlstate().is_some_and(|code| code.starts_with("57P"))
+}
+
+/// Where tables go unless they say otherwise; remembered, to set it only when it changes.
+#[derive(Debug, Default)]
+pub struct Place {
+    tablespace: Option<BString>,
+    access_method: Option<BString>,
+}
+
+/// Creates one entry and hands it to its owner.
+pub async fn create(
+    session: &mut Session,
+    shared: &Shared,
+    entry: &Entry,
+    place: &mut Place,
+) -> Result<()> {
+    if entry.create.is_empty() && entry.owner_target.is_none() {
+        return Ok(());
+    }
+    let outcome = async {
+        settle(session, shared, entry, place).await?;
+        if !entry.create.is_empty() {
+            session.execute(&entry.create).await?;
+        }
+        // grants in the name of others end with RESET ROLE
+        if entry.kind == "ACL"
+            && let Some(role) = &shared.role
+        {
+            session
+                .execute(sql!("SET ROLE {}", sql::identifier(role)))
+                .await?;
+        }
+        Ok(())
+    }
+    .await;
+    if let Err(error) = outcome {
+        return after_failure(session, shared, entry, "creating it", error).await;
+    }
+    let Some(hand_over) = hand_over(shared, entry) else {
+        return Ok(());
+    };
+    match session.execute(hand_over).await {
+        Ok(()) => Ok(()),
+        Err(error) => after_failure(session, shared, entry, "setting its owner", error).await,
+    }
+}
+
+pub async fn after_failure(
+    session: &mut Session,
+    shared: &Shared,
+    entry: &Entry,
+    doing: &str,
+    error: Error,
+) -> Result<()> {
+    if is_lost(session, &error) {
+        return Err(error.context(format!("{} ({doing})", label(entry))));
+    }
+    // a statement list that failed half way may have left its own transaction open
+    if session.state() != TransactionState::Idle && !shared.options.single_transaction {
+        session.execute("ROLLBACK").await?;
+    }
+    shared.failed(entry, doing, error)
+}
+
+fn hand_over(shared: &Shared, entry: &Entry) -> Option<BString> {
+    if shared.options.no_owner {
+        return None;
+    }
+    let owner = entry.owner.as_ref().filter(|owner| !owner.is_empty())?;
+    let target = entry.owner_target.as_ref()?;
+    if *owner == shared.current_role {
+        return None;
+    }
+    Some(sql!("ALTER {} OWNER TO {}", target, sql::identifier(owner)))
+}
+
+/// Sets tablespace and access method for what is created next.
+async fn settle(
+    session: &mut Session,
+    shared: &Shared,
+    entry: &Entry,
+    place: &mut Place,
+) -> Result<()> {
+    if entry.tablespace != place.tablespace && !shared.options.no_tablespaces {
+        let name = entry.tablespace.clone().unwrap_or_default();
+        session
+            .execute(sql!("SET default_tablespace = {}", sql::literal(&name)))
+            .await?;
+        place.tablespace = entry.tablespace.clone();
+    }
+    if entry.access_method != place.access_method {
+        let name = entry.access_method.clone().unwrap_or_else(|| "heap".into());
+        session
+            .execute(sql!(
+                "SET default_table_access_method = {}",
+                sql::literal(&name)
+            ))
+            .await?;
+        place.access_method = entry.access_method.clone();
+    }
+    Ok(())
+}
+
+/// Back to the database's own tablespace and to heap.
+pub async fn reset(session: &mut Session, place: &mut Place) -> Result<()> {
+    if place.tablespace.take().is_some() {
+        session.execute("SET default_tablespace = ''").await?;
+    }
+    if place.access_method.take().is_some() {
+        session
+            .execute("SET default_table_access_method = 'heap'")
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! Bringing contents in: rows by COPY, sequence values, large objects.
+
+use bstr::{BString, ByteSlice};
+
+use super::source::Rows;
+use crate::archive::{Contents, Entry};
+use crate::error::{Error, Result};
+use crate::postgres::{Session, TransactionState};
+use crate::report::Progress;
+use crate::sql;
+
+/// Loads rows of an entry; returns how many the server took. Nothing of them stays if it fails,
+/// unless the caller has a transaction open.
+pub async fn load(
+    session: &mut Session,
+    entry: &Entry,
+    rows: Rows,
+    progress: &Progress,
+) -> Result<u64> {
+    match &entry.contents {
+        Contents::None => Ok(0),
+        Contents::Rows {
+            relation, columns, ..
+        } => {
+            let columns = sql::join(columns.iter().map(sql::identifier), ", ");
+            let copy = if columns.is_empty() {
+                sql!("COPY {} FROM STDIN", relation)
+            } else {
+                sql!("COPY {} ({}) FROM STDIN", relation, columns)
+            };
+            copy_in(session, &copy, rows, progress).await
+        }
+        Contents::SequenceValue { sequence } => set_sequence(session, sequence, rows).await,
+        Contents::LargeObjects => large_objects(session, rows, progress).await,
+    }
+}
+
+async fn copy_in(
+    session: &mut Session,
+    statement: &BString,
+    mut rows: Rows,
+    progress: &Progress,
+) -> Result<u64> {
+    let mut copy = session.copy_in(statement).await?;
+    let mut sent = 0;
+    loop {
+        match rows.next().await {
+            Ok(Some(piece)) => {
+                copy.send(piece.bytes()).await?;
+                sent += piece.rows();
+                progress.add(piece.rows(), piece.bytes().len() as u64);
+            }
+            Ok(None) => break,
+            Err(error) => {
+                copy.abort("the archive could not be read").await?;
+                return Err(error);
+            }
+        }
+    }
+    let taken = copy.finish().await?;
+    if taken != sent {
+        return Err(Error::new(format!(
+            "the server took {taken} rows of {sent} that were sent"
+        ))
+        .hint("a trigger or rule on the table may have dropped some"));
+    }
+    Ok(taken)
+}
+
+/// Rows that are few and short, as a whole.
+async fn collect(mut rows: Rows) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = rows.next().await? {
+        bytes.extend_from_slice(piece.bytes());
+    }
+    Ok(bytes)
+}
+
+async fn set_sequence(session: &mut Session, sequence: &BString, rows: Rows) -> Result<u64> {
+    let row = collect(rows).await?;
+    let mut fields = row.as_bytes().trim_ascii_end().split(|&byte| byte == b'\t');
+    let number = |field: Option<&[u8]>| -> Option<i64> { field?.to_str().ok()?.parse().ok() };
+    let (Some(value), Some(called)) = (number(fields.next()), fields.next()) else {
+        return Err(Error::new("the archive holds no value for the sequence"));
+    };
+    session
+        .query(sql!(
+            "SELECT pg_catalog.setval({}, {}, {})",
+            sql::literal(sequence),
+            value.to_string(),
+            if called == b"t" { "true" } else { "false" }
+        ))
+        .await?;
+    Ok(1)
+}
+
+/// Large objects exist already, empty; their pages go through a temporary table, so that they
+/// arrive by COPY and not as statements.
+async fn large_objects(session: &mut Session, mut rows: Rows, progress: &Progress) -> Result<u64> {
+    // one transaction, so that a failure leaves no half-filled object and no table
+    let own_transaction = session.state() == TransactionState::Idle;
+    if own_transaction {
+        session.execute("BEGIN").await?;
+    }
+    let outcome = async {
+        session
+            .execute(
+                "CREATE TEMPORARY TABLE rdump_large_object (id oid, start bigint, data bytea) ON COMMIT DROP",
+            )
+            .await?;
+        let mut total = 0;
+        while let Some(piece) = rows.next().await? {
+            let mut copy = session
+                .copy_in("COPY pg_temp.rdump_large_object FROM STDIN")
+                .await?;
+            copy.send(piece.bytes()).await?;
+            total += copy.finish().await?;
+            session
+                .query(
+                    "SELECT count(pg_catalog.lo_put(id, start, data)) FROM pg_temp.rdump_large_object;
+                     TRUNCATE pg_temp.rdump_large_object",
+                )
+                .await?;
+            progress.add(piece.rows(), piece.bytes().len() as u64);
+        }
+        session.execute("DROP TABLE pg_temp.rdump_large_object").await?;
+        Ok(total)
+    }
+    .await;
+    if own_transaction {
+        let end = if outcome.is_ok() {
+            "COMMIT"
+        } else {
+            "ROLLBACK"
+        };
+        session.execute(end).await?;
+    }
+    outcome
+}

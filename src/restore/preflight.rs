@@ -1,0 +1,290 @@
+//! What will fail on this target, found before anything is written.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use bstr::{BString, ByteSlice};
+
+use super::Options;
+use super::schedule::is_data;
+use super::selection::label;
+use crate::archive::{Entry, Header};
+use crate::error::{Error, Result, ResultExt};
+use crate::postgres::{ServerVersion, Session};
+use crate::sql;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// Some entry cannot be restored as it is.
+    WillFail,
+    /// Worth knowing.
+    Notice,
+}
+
+/// One thing about the target.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    pub severity: Severity,
+    pub message: String,
+    pub hint: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.message, self.hint)
+    }
+}
+
+fn will_fail(message: String, hint: &str) -> Finding {
+    Finding {
+        severity: Severity::WillFail,
+        message,
+        hint: hint.to_owned(),
+    }
+}
+
+/// All findings as one error.
+pub fn refusal(findings: &[Finding]) -> Error {
+    let list: Vec<String> = findings
+        .iter()
+        .map(|finding| format!("\n  - {}: {}", finding.message, finding.hint))
+        .collect();
+    Error::new(format!(
+        "this target is not ready for the archive; nothing was written:{}",
+        list.concat()
+    ))
+    .hint("mend these, or use --force to go on all the same and have the failures counted")
+}
+
+/// Looks at the target with the eyes of the archive.
+pub async fn check(
+    session: &mut Session,
+    header: &Header,
+    entries: &[Entry],
+    options: &Options,
+) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    check_version(session, header, &mut findings)?;
+    check_writable(session).await?;
+    if !options.clean && !options.selection.data_only {
+        check_empty(session, entries, &mut findings).await?;
+    }
+    check_extensions(session, entries, &mut findings).await?;
+    check_roles(session, entries, options, &mut findings).await?;
+    if options.selection.data_only {
+        check_tables_exist(session, entries, &mut findings).await?;
+    }
+    Ok(findings)
+}
+
+fn check_version(session: &Session, header: &Header, findings: &mut Vec<Finding>) -> Result<()> {
+    let target = session.version()?;
+    let source = ServerVersion(header.server_version_num);
+    if target.major() < 14 {
+        return Err(
+            Error::new(format!("server version {target} is not supported"))
+                .hint("restore into PostgreSQL 14 or later"),
+        );
+    }
+    if target.major() < source.major() {
+        findings.push(Finding {
+            severity: Severity::Notice,
+            message: format!(
+                "the archive is of PostgreSQL {source}, the target is older: {target}"
+            ),
+            hint: "what the older version does not know will fail".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+async fn check_writable(session: &mut Session) -> Result<()> {
+    if session.parameter("in_hot_standby") == Some("on") {
+        return Err(
+            Error::new("the target is a standby, which cannot be written to")
+                .hint("connect to the primary; target_session_attrs=read-write finds it"),
+        );
+    }
+    Ok(())
+}
+
+/// Relations outside extensions, of any sort: the target is in use.
+async fn check_empty(
+    session: &mut Session,
+    entries: &[Entry],
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let rows = session
+        .query(
+            "SELECT n.nspname AS schema, c.relname AS name
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+             WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND c.relpersistence <> 't'
+               AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+               AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+                               AND d.objid = c.oid AND d.deptype = 'e')
+             ORDER BY 1, 2",
+        )
+        .await
+        .context("looking for tables in the target")?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let found: BTreeSet<(BString, BString)> = rows
+        .iter()
+        .map(|row| Ok((row.text("schema")?, row.text("name")?)))
+        .collect::<Result<_>>()?;
+    let in_the_way: Vec<String> = entries
+        .iter()
+        .filter(|entry| !is_data(entry) && entry.owner_target.is_some())
+        .filter(|entry| {
+            entry
+                .schema
+                .as_ref()
+                .is_some_and(|schema| found.contains(&(schema.clone(), entry.name.clone())))
+        })
+        .map(label)
+        .collect();
+    let some = |names: &[String]| {
+        let shown = names.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+        match names.len().saturating_sub(5) {
+            0 => shown,
+            more => format!("{shown} and {more} more"),
+        }
+    };
+    findings.push(if in_the_way.is_empty() {
+        let names: Vec<String> = found
+            .iter()
+            .map(|(schema, name)| sql::qualified(schema, name).to_string())
+            .collect();
+        will_fail(
+            format!(
+                "the target holds {} relations already: {}",
+                found.len(),
+                some(&names)
+            ),
+            "restore into an empty database, or use --force to add to this one",
+        )
+    } else {
+        will_fail(
+            format!(
+                "{} objects are in the way: {}",
+                in_the_way.len(),
+                some(&in_the_way)
+            ),
+            "restore into an empty database, or drop them first with -c --if-exists",
+        )
+    });
+    Ok(())
+}
+
+async fn check_extensions(
+    session: &mut Session,
+    entries: &[Entry],
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let wanted: Vec<&Entry> = entries
+        .iter()
+        .filter(|entry| entry.kind == "EXTENSION")
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let rows = session
+        .query("SELECT name FROM pg_available_extensions")
+        .await
+        .context("listing the extensions that the target offers")?;
+    let available: BTreeSet<BString> = rows
+        .iter()
+        .map(|row| row.text("name"))
+        .collect::<Result<_>>()?;
+    for entry in wanted {
+        if !available.contains(&entry.name) {
+            findings.push(will_fail(
+                format!("extension \"{}\" is not available", entry.name),
+                "install its package on the target server",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Owners and grantees that the target does not have.
+async fn check_roles(
+    session: &mut Session,
+    entries: &[Entry],
+    options: &Options,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let rows = session
+        .query("SELECT rolname, pg_has_role(oid, 'MEMBER') AS member FROM pg_roles")
+        .await
+        .context("listing the roles of the target")?;
+    let mut roles = BTreeSet::new();
+    let mut mine = BTreeSet::new();
+    for row in &rows {
+        let name = row.text("rolname")?;
+        if row.bool("member")? {
+            mine.insert(name.clone());
+        }
+        roles.insert(name);
+    }
+    if options.no_owner {
+        return Ok(());
+    }
+    let owners: BTreeSet<&BString> = entries
+        .iter()
+        .filter(|entry| entry.owner_target.is_some())
+        .filter_map(|entry| entry.owner.as_ref())
+        .filter(|owner| !owner.is_empty())
+        .collect();
+    for owner in owners {
+        if !roles.contains(owner) {
+            findings.push(will_fail(
+                format!(
+                    "role \"{}\", an owner of objects, does not exist",
+                    owner.as_bstr()
+                ),
+                "create it first, or use -O to let you own everything",
+            ));
+        } else if !mine.contains(owner) {
+            findings.push(will_fail(
+                format!(
+                    "you are no member of role \"{}\", an owner of objects",
+                    owner.as_bstr()
+                ),
+                "connect as a superuser or a member, or use -O",
+            ));
+        }
+    }
+    Ok(())
+}
+
+async fn check_tables_exist(
+    session: &mut Session,
+    entries: &[Entry],
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let rows = session
+        .query(
+            "SELECT n.nspname AS schema, c.relname AS name
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+             WHERE c.relkind IN ('r', 'p', 'S', 'f')",
+        )
+        .await
+        .context("listing the tables of the target")?;
+    let found: BTreeSet<(BString, BString)> = rows
+        .iter()
+        .map(|row| Ok((row.text("schema")?, row.text("name")?)))
+        .collect::<Result<_>>()?;
+    for entry in entries.iter().filter(|entry| is_data(entry)) {
+        if let (Some(schema), Some(name)) = (&entry.schema, &entry.relation)
+            && !found.contains(&(schema.clone(), name.clone()))
+        {
+            findings.push(will_fail(
+                format!("{} has no table to go into", label(entry)),
+                "restore the schema first with -s",
+            ));
+        }
+    }
+    Ok(())
+}

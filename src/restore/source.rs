@@ -1,0 +1,186 @@
+//! Where the rows of a restore come from: a file, read at random by all workers, or a stream,
+//! read once by one.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::archive::{ChunkRecord, Contents, DataBlock, Entry, RandomReader, Segment};
+use crate::error::{Error, Result};
+use crate::storage::LocalFile;
+
+/// Blocks kept for small tables that share one.
+const KEPT: usize = 8;
+
+/// A file, with the blocks that were read last.
+pub struct FileSource {
+    reader: RandomReader<LocalFile>,
+    recent: Mutex<VecDeque<Arc<DataBlock>>>,
+}
+
+impl FileSource {
+    pub fn new(reader: RandomReader<LocalFile>) -> FileSource {
+        FileSource {
+            reader,
+            recent: Mutex::default(),
+        }
+    }
+
+    pub fn reader(&self) -> &RandomReader<LocalFile> {
+        &self.reader
+    }
+
+    /// Reads, checks and decompresses one block on a thread where that may take time.
+    pub async fn block(self: &Arc<Self>, number: u64) -> Result<Arc<DataBlock>> {
+        if let Some(block) = self.recent().iter().find(|block| block.number == number) {
+            return Ok(Arc::clone(block));
+        }
+        let source = Arc::clone(self);
+        let block = tokio::task::spawn_blocking(move || source.reader.read_block(number))
+            .await
+            .map_err(|error| Error::new(format!("reading the archive broke off: {error}")))??;
+        let block = Arc::new(block);
+        // only blocks that others will want too
+        if block.segments.len() > 2 {
+            let mut recent = self.recent();
+            recent.push_back(Arc::clone(&block));
+            if recent.len() > KEPT {
+                recent.pop_front();
+            }
+        }
+        Ok(block)
+    }
+
+    fn recent(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<DataBlock>>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A block, and the segment of it that is wanted.
+#[derive(Debug)]
+pub struct Piece {
+    block: Arc<DataBlock>,
+    segment: usize,
+    /// Given back when the piece is done with.
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Piece {
+    pub fn new(block: Arc<DataBlock>, segment: usize) -> Piece {
+        Piece {
+            block,
+            segment,
+            _permit: None,
+        }
+    }
+
+    /// With a permit that bounds how many pieces there are.
+    pub fn holding(self, permit: Option<OwnedSemaphorePermit>) -> Piece {
+        Piece {
+            _permit: permit,
+            ..self
+        }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        self.block.segment_bytes(self.segment)
+    }
+
+    pub fn rows(&self) -> u64 {
+        match self.block.segments.get(self.segment) {
+            Some(Segment::Rows(rows)) => rows.rows,
+            _ => 0,
+        }
+    }
+}
+
+/// Rows on their way into one COPY.
+pub enum Rows {
+    /// Chunks of a file, to be read in order.
+    Chunks {
+        source: Arc<FileSource>,
+        /// Blocks and segments still to be read.
+        places: VecDeque<(u64, usize)>,
+        /// The next one, read ahead while the one before is sent.
+        ahead: Option<tokio::task::JoinHandle<Result<Arc<DataBlock>>>>,
+    },
+    /// One chunk of a stream: its parts as they come.
+    Stream(tokio::sync::mpsc::Receiver<Piece>),
+}
+
+impl Rows {
+    pub fn of_chunks(source: Arc<FileSource>, chunks: &[ChunkRecord]) -> Rows {
+        let places = chunks
+            .iter()
+            .flat_map(|chunk| {
+                chunk
+                    .blocks()
+                    .enumerate()
+                    // the second part of a chunk is the first segment of its block
+                    .map(|(part, block)| {
+                        (block, if part == 0 { chunk.segment as usize } else { 0 })
+                    })
+            })
+            .collect();
+        Rows::Chunks {
+            source,
+            places,
+            ahead: None,
+        }
+    }
+
+    pub async fn next(&mut self) -> Result<Option<Piece>> {
+        match self {
+            Rows::Stream(parts) => Ok(parts.recv().await),
+            Rows::Chunks {
+                source,
+                places,
+                ahead,
+            } => {
+                let Some((number, segment)) = places.pop_front() else {
+                    return Ok(None);
+                };
+                let block = match ahead.take() {
+                    Some(reading) => reading.await.map_err(|error| {
+                        Error::new(format!("reading the archive broke off: {error}"))
+                    })??,
+                    None => source.block(number).await?,
+                };
+                if let Some((next, _)) = places.front() {
+                    let (source, next) = (Arc::clone(source), *next);
+                    *ahead = Some(tokio::spawn(async move { source.block(next).await }));
+                }
+                Ok(Some(Piece::new(block, segment)))
+            }
+        }
+    }
+}
+
+/// Rows of one COPY: enough that its own cost does not count, few enough to share a table.
+const SLICE: u64 = 64 << 20;
+
+/// Cuts an entry's chunks into loads. Sequences and large objects are one.
+pub fn cut(source: &Arc<FileSource>, entry: &Entry, chunks: &[ChunkRecord]) -> Vec<Rows> {
+    if chunks.is_empty() {
+        return Vec::new();
+    }
+    if !matches!(entry.contents, Contents::Rows { .. }) {
+        return vec![Rows::of_chunks(Arc::clone(source), chunks)];
+    }
+    let mut loads = Vec::new();
+    let mut from = 0;
+    let mut length = 0;
+    for (position, chunk) in chunks.iter().enumerate() {
+        length += chunk.raw_length;
+        if length >= SLICE || position + 1 == chunks.len() {
+            loads.push(Rows::of_chunks(
+                Arc::clone(source),
+                &chunks[from..=position],
+            ));
+            from = position + 1;
+            length = 0;
+        }
+    }
+    loads
+}

@@ -1,0 +1,133 @@
+//! Snapshot, verify, restore, and the judges: what pg_dump prints, row counts and hashes.
+
+use tempfile::TempDir;
+
+use crate::support::{
+    self, Server, TestDatabase, assert_same_schema, fixture, fixture_path, row_counts_and_hashes,
+    server,
+};
+
+/// From, to: every round trip on both, and an upgrade.
+const PAIRS: [(u32, u32); 3] = [(15, 15), (18, 18), (15, 18)];
+
+/// Takes a snapshot of `source` and restores it on `target`; the archive passes `verify --deep`.
+fn through_rdump(source: &TestDatabase, target: &'static Server, prefix: &str) -> TestDatabase {
+    let folder = TempDir::new().expect("a temporary folder");
+    let archive = folder.path().join("archive.rdump");
+    let archive = archive.to_str().expect("a path in UTF-8");
+    support::rdump_ok(&[
+        "snapshot",
+        "-d",
+        &source.conninfo(),
+        "-f",
+        archive,
+        "-j",
+        "4",
+    ]);
+    support::rdump_ok(&["verify", "--deep", archive]);
+    let restored = target.create_database_with(prefix, "TEMPLATE template0");
+    support::rdump_ok(&[
+        "restore",
+        archive,
+        "-d",
+        &restored.conninfo(),
+        "--parallel",
+        "4",
+    ]);
+    restored
+}
+
+/// The restored database equals its source; across versions, what pg_dump and psql made of it.
+fn check_round_trip(source: &TestDatabase, target: &'static Server, prefix: &str) {
+    let restored = through_rdump(source, target, prefix);
+    if source.server.major == target.major {
+        assert_same_schema(source, &restored);
+    } else {
+        let judge = target.copy_with_pg_dump(source, &format!("{prefix}_judge"));
+        assert_same_schema(&judge, &restored);
+    }
+    assert_eq!(
+        row_counts_and_hashes(source),
+        row_counts_and_hashes(&restored)
+    );
+}
+
+#[test]
+fn the_sample_database() {
+    for (from, to) in PAIRS {
+        let source = server(from).create_database("shop");
+        support::load_sample(&source, 1);
+        check_round_trip(&source, server(to), "shop_restored");
+    }
+}
+
+#[test]
+fn pgbench() {
+    for (from, to) in PAIRS {
+        let source = server(from).create_database("pgbench");
+        let scale = if soak() { "50" } else { "2" };
+        source
+            .server
+            .pgbench(&["-i", "-q", "-s", scale, "--foreign-keys"], &source);
+        check_round_trip(&source, server(to), "pgbench_restored");
+    }
+}
+
+#[test]
+fn two_thousand_tables() {
+    for (from, to) in PAIRS {
+        let source = server(from).create_database("many");
+        source.sql(
+            "SELECT format('CREATE TABLE t%s (id serial PRIMARY KEY, name text NOT NULL, parent integer); \
+                            INSERT INTO t%s (name) SELECT md5(i::text) FROM generate_series(1, %s) i; \
+                            CREATE INDEX ON t%s (name); COMMENT ON TABLE t%s IS ''number %s''', i, i, i %% 7, i, i, i)
+             FROM generate_series(1, 2000) i
+             \\gexec",
+        );
+        check_round_trip(&source, server(to), "many_restored");
+    }
+}
+
+/// Every fixture of `fixtures/kinds`, alone and all together in one database.
+#[test]
+fn every_kind_of_object() {
+    for (from, to) in PAIRS {
+        server(from).ensure_roles();
+        server(to).ensure_roles();
+        let together = server(from).create_database("kinds");
+        for kind in kinds() {
+            load_kind(&together, &kind, from);
+            let alone = server(from).create_database(&format!("kind_{kind}"));
+            load_kind(&alone, &kind, from);
+            eprintln!("{from} to {to}: {kind}");
+            check_round_trip(&alone, server(to), &format!("kind_{kind}_restored"));
+        }
+        eprintln!("{from} to {to}: all kinds together");
+        check_round_trip(&together, server(to), "kinds_restored");
+    }
+}
+
+fn kinds() -> Vec<String> {
+    let mut kinds: Vec<String> = std::fs::read_dir(fixture_path("kinds"))
+        .expect("the folder of fixtures")
+        .filter_map(|file| file.expect("a file").file_name().into_string().ok())
+        .filter_map(|name| name.strip_suffix(".sql").map(str::to_owned))
+        .filter(|name| !name.starts_with('_') && !name.contains('.'))
+        .collect();
+    kinds.sort();
+    assert!(kinds.len() > 10, "too few fixtures: {kinds:?}");
+    kinds
+}
+
+fn load_kind(database: &TestDatabase, kind: &str, major: u32) {
+    database.sql(&fixture(&format!("kinds/{kind}.sql")));
+    let newer = format!("kinds/{kind}.18.sql");
+    if major >= 18 && fixture_path(&newer).exists() {
+        database.sql(&fixture(&newer));
+    }
+}
+
+/// Whether the long variants are wanted.
+fn soak() -> bool {
+    std::env::var_os("RDUMP_SOAK").is_some()
+}
