@@ -3,7 +3,10 @@
 //! The order of the registry's lines is the sort priority: where dependencies leave a choice,
 //! objects of an earlier line are restored first.
 
+mod column;
+mod extension_data;
 mod registry;
+mod relation;
 mod routines;
 mod types;
 
@@ -21,6 +24,26 @@ registry::kinds! {
     Cast => cast,
     Operator => operator,
     Aggregate => aggregate,
+    Table => table,
+    View => view,
+    ViewQuery => view_query,
+    MaterializedView => materialized_view,
+    Sequence => sequence,
+    TableAttach => table_attach,
+    SequenceOwnedBy => sequence_owned_by,
+    ColumnDefault => column_default,
+    CheckConstraint => check_constraint,
+    TableData => table_data,
+    SequenceValue => sequence_value,
+    Constraint => constraint,
+    Index => index,
+    IndexAttach => index_attach,
+    Rule => rule,
+    Trigger => trigger,
+    ForeignKey => foreign_key,
+    Policy => policy,
+    RowSecurity => row_security,
+    Refresh => refresh,
     DefaultPrivileges => default_privileges,
     LargeObjects => large_object,
 }
@@ -50,7 +73,27 @@ pub async fn read_all(reader: &mut Reader<'_>) -> Result<Vec<Object>> {
         Cast => cast,
         Operator => operator,
         Aggregate => aggregate,
-        DefaultPrivileges => default_privileges,
+        Table => table,
+    View => view,
+    ViewQuery => view_query,
+    MaterializedView => materialized_view,
+    Sequence => sequence,
+    TableAttach => table_attach,
+    SequenceOwnedBy => sequence_owned_by,
+    ColumnDefault => column_default,
+    CheckConstraint => check_constraint,
+    TableData => table_data,
+    SequenceValue => sequence_value,
+    Constraint => constraint,
+    Index => index,
+    IndexAttach => index_attach,
+    Rule => rule,
+    Trigger => trigger,
+    ForeignKey => foreign_key,
+    Policy => policy,
+    RowSecurity => row_security,
+    Refresh => refresh,
+    DefaultPrivileges => default_privileges,
         LargeObjects => large_object,
     }
     Ok(objects)

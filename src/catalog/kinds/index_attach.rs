@@ -1,0 +1,91 @@
+//! Indexes of partitions attached to those of their parents, constraints' indexes too.
+
+use bstr::BString;
+
+use super::relation::{OWNER_COLUMNS, OWNER_JOINS, Relation};
+use crate::archive::Section;
+use crate::catalog::object::{Address, CatalogObject, Defining, Definition, Identity, Part, class};
+use crate::catalog::reader::{Reader, USER_SCHEMAS};
+use crate::error::Result;
+use crate::sql;
+
+#[derive(Debug)]
+pub struct IndexAttach {
+    identity: Identity,
+    partition: Relation,
+    parent: Address,
+    parent_table: Address,
+    /// As SQL.
+    parent_name: BString,
+}
+
+pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<IndexAttach>> {
+    let rows = reader
+        .query(
+            "indexes of partitions",
+            &format!(
+                "SELECT x.oid, x.relname AS name, h.inhparent, pi.indrelid AS parent_table,
+                        pn.nspname AS parent_schema, p.relname AS parent_name, {OWNER_COLUMNS}
+                 FROM pg_inherits h
+                 JOIN pg_class x ON x.oid = h.inhrelid
+                 JOIN pg_index i ON i.indexrelid = h.inhrelid
+                 JOIN pg_class c ON c.oid = i.indrelid
+                 JOIN pg_class p ON p.oid = h.inhparent
+                 JOIN pg_namespace pn ON pn.oid = p.relnamespace
+                 JOIN pg_index pi ON pi.indexrelid = h.inhparent
+                 {OWNER_JOINS}
+                 WHERE (i.indisvalid OR c.relkind = 'p') AND i.indisready AND {USER_SCHEMAS}"
+            ),
+        )
+        .await?;
+    let mut attached = Vec::new();
+    for row in &rows {
+        let partition = Relation::from_row(row)?;
+        let parent_table: u32 = row.number("parent_table")?;
+        if reader.has_relation(partition.oid) && reader.has_relation(parent_table) {
+            attached.push(IndexAttach {
+                identity: Identity::from_row(class::RELATION, row)?.part(Part::Attach),
+                partition,
+                parent: Address::relation(row.number("inhparent")?),
+                parent_table: Address::relation(parent_table),
+                parent_name: sql::qualified(row.bytes("parent_schema")?, row.bytes("parent_name")?),
+            });
+        }
+    }
+    Ok(attached)
+}
+
+impl CatalogObject for IndexAttach {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn section(&self) -> Section {
+        Section::PostData
+    }
+
+    /// The tables as well, so that a parallel restore knows of the locks.
+    fn requires(&self) -> Vec<Address> {
+        vec![
+            self.identity.address.part(Part::Definition),
+            self.parent,
+            self.partition.address(),
+            self.parent_table,
+        ]
+    }
+
+    fn define(&self, _: &Defining<'_>) -> Result<Option<Definition>> {
+        let mut definition = Definition::new(
+            "INDEX ATTACH",
+            Section::PostData,
+            self.identity.name.clone(),
+            sql!(
+                "ALTER INDEX {} ATTACH PARTITION {};\n",
+                self.parent_name,
+                self.identity.sql()
+            ),
+        );
+        definition.relation = Some(self.partition.name.clone());
+        Ok(Some(definition))
+    }
+}

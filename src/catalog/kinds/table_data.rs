@@ -1,0 +1,122 @@
+//! Rows of tables, and of the configuration tables of extensions.
+
+use std::collections::HashMap;
+
+use bstr::BString;
+
+use super::extension_data;
+use super::relation::{OWNER_COLUMNS, OWNER_JOINS};
+use crate::archive::{Contents, Section};
+use crate::catalog::object::{Address, CatalogObject, Defining, Definition, Identity, Part, class};
+use crate::catalog::reader::{Reader, USER_SCHEMAS};
+use crate::error::Result;
+
+#[derive(Debug)]
+pub struct TableData {
+    identity: Identity,
+    columns: Vec<BString>,
+    filter: BString,
+    /// Configuration tables that this one refers to: their foreign keys stand already.
+    references: Vec<Address>,
+}
+
+pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<TableData>> {
+    let mut configuration = extension_data::read(reader).await?;
+    let mut references = if configuration.is_empty() {
+        HashMap::new()
+    } else {
+        read_references(reader, &configuration).await?
+    };
+    let rows = reader
+        .query(
+            "tables with rows",
+            &format!(
+                "SELECT c.oid, c.relname AS name, {OWNER_COLUMNS},
+                        ARRAY(SELECT a.attname FROM pg_attribute a
+                              WHERE a.attrelid = c.oid AND a.attnum > 0
+                                AND NOT a.attisdropped AND a.attgenerated = ''
+                              ORDER BY a.attnum) AS columns
+                 FROM pg_class c
+                 {OWNER_JOINS}
+                 WHERE c.relkind = 'r' AND {USER_SCHEMAS}"
+            ),
+        )
+        .await?;
+    let mut data = Vec::new();
+    for row in &rows {
+        let identity = Identity::from_row(class::RELATION, row)?;
+        let oid = identity.address.oid;
+        let filter = configuration.remove(&oid);
+        if filter.is_some() || reader.has_relation(oid) {
+            data.push(TableData {
+                identity: identity.part(Part::Data),
+                columns: row.texts("columns")?,
+                filter: filter.unwrap_or_default(),
+                references: references.remove(&oid).unwrap_or_default(),
+            });
+        }
+    }
+    Ok(data)
+}
+
+/// Foreign keys among configuration tables, by the table that refers.
+async fn read_references(
+    reader: &mut Reader<'_>,
+    configuration: &HashMap<u32, BString>,
+) -> Result<HashMap<u32, Vec<Address>>> {
+    let rows = reader
+        .query(
+            "foreign keys of configuration tables",
+            "SELECT DISTINCT k.conrelid, k.confrelid
+             FROM pg_constraint k
+             JOIN pg_extension e ON k.conrelid = ANY (e.extconfig)
+             WHERE k.contype = 'f' AND k.conrelid <> k.confrelid",
+        )
+        .await?;
+    let mut references: HashMap<u32, Vec<Address>> = HashMap::new();
+    for row in &rows {
+        let referenced = row.number("confrelid")?;
+        if configuration.contains_key(&referenced) {
+            references
+                .entry(row.number("conrelid")?)
+                .or_default()
+                .push(Address::relation(referenced).part(Part::Data));
+        }
+    }
+    Ok(references)
+}
+
+impl TableData {
+    /// OID of the table.
+    pub fn table(&self) -> u32 {
+        self.identity.address.oid
+    }
+}
+
+impl CatalogObject for TableData {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn section(&self) -> Section {
+        Section::Data
+    }
+
+    fn requires(&self) -> Vec<Address> {
+        let mut requires = vec![self.identity.address.part(Part::Definition)];
+        requires.extend(&self.references);
+        requires
+    }
+
+    fn define(&self, _: &Defining<'_>) -> Result<Option<Definition>> {
+        let mut definition =
+            Definition::new("TABLE DATA", Section::Data, self.identity.name.clone(), "");
+        definition.relation = Some(self.identity.name.clone());
+        definition.contents = Contents::Rows {
+            relation: self.identity.sql(),
+            columns: self.columns.clone(),
+            filter: self.filter.clone(),
+        };
+        Ok(Some(definition))
+    }
+}
