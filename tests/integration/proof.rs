@@ -329,7 +329,7 @@ fn an_upgraded_database_is_equal() {
 #[test]
 fn encodings_and_settings_make_no_difference() {
     for major in VERSIONS {
-        let make = "CREATE TABLE t (i int, b bytea, at timestamptz, span interval, f float8, name text DEFAULT 'caf\u{e9}');
+        let make = "SET client_encoding = 'UTF8'; CREATE TABLE t (i int, b bytea, at timestamptz, span interval, f float8, name text DEFAULT 'caf\u{e9}');
             INSERT INTO t SELECT i, decode(md5(i::text), 'hex'), '2024-01-01 00:00:00 UTC'::timestamptz + i * interval '1 hour',
                 i * interval '1 day', i / 3.0, 'na\u{ef}ve' FROM generate_series(1, 50) i";
         let options = "TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'";
@@ -365,14 +365,33 @@ fn fixtures_equal_their_copies() {
     for (from, to) in [(15, 15), (18, 18), (15, 18)] {
         server(from).ensure_roles();
         server(to).ensure_roles();
-        let source = server(from).create_database("proof_shop");
-        support::load_sample(&source, 1);
-        let archive = Archive::of(&source);
-        let copy = server(to).copy_with_pg_dump(&source, "proof_shop_copy");
-        assert_eq!(
-            archive.findings(&copy),
-            Vec::<String>::new(),
-            "{from} to {to}"
-        );
+        let shop = server(from).create_database("proof_shop");
+        support::load_sample(&shop, 1);
+        let all = server(from).create_database("proof_kinds");
+        for kind in kinds() {
+            all.sql(&support::fixture(&format!("kinds/{kind}.sql")));
+        }
+        for source in [shop, all] {
+            let archive = Archive::of(&source);
+            let copy = server(to).copy_with_pg_dump(&source, &format!("{}_copy", source.name));
+            let found = archive.findings(&copy);
+            assert!(
+                found.is_empty(),
+                "{}, {from} to {to}: {found:#?}",
+                source.name
+            );
+        }
     }
+}
+
+/// Names of the fixtures that every version takes.
+fn kinds() -> Vec<String> {
+    let mut kinds: Vec<String> = std::fs::read_dir(support::fixture_path("kinds"))
+        .expect("the folder of fixtures")
+        .filter_map(|file| file.expect("a file").file_name().into_string().ok())
+        .filter_map(|name| name.strip_suffix(".sql").map(str::to_owned))
+        .filter(|name| !name.starts_with('_') && !name.contains('.'))
+        .collect();
+    kinds.sort();
+    kinds
 }

@@ -39,6 +39,7 @@ async fn invalid_indexes(session: &mut Session) -> Result<Vec<(BString, BString,
         .collect()
 }
 
+/// Inherited constraints are as valid as their parent's, which is looked at itself.
 struct Unvalidated {
     schema: BString,
     /// The table or domain.
@@ -55,7 +56,7 @@ async fn unvalidated_constraints(session: &mut Session) -> Result<Vec<Unvalidate
              JOIN pg_namespace n ON n.oid = k.connamespace
              LEFT JOIN pg_class c ON c.oid = k.conrelid
              LEFT JOIN pg_type t ON t.oid = k.contypid
-             WHERE NOT k.convalidated AND k.conparentid = 0 AND {USER_SCHEMAS}
+             WHERE NOT k.convalidated AND k.conislocal AND k.conparentid = 0 AND {USER_SCHEMAS}
              ORDER BY 1, 2, 3"
         ))
         .await
