@@ -28,6 +28,9 @@ pub struct Size {
     splittable: bool,
     blocks: u64,
     bytes: u64,
+    /// The partitioned table within which its rows may move: one that is hashed by an enum, whose
+    /// hash is that of OIDs, which are others in every database.
+    moves_within: Option<BString>,
 }
 
 /// By schema and name.
@@ -41,7 +44,17 @@ pub async fn read_sizes(session: &mut Session) -> Result<Sizes> {
                     coalesce(pg_relation_size(c.oid), 0)
                         / current_setting('block_size')::bigint AS blocks,
                     coalesce(pg_relation_size(c.oid), 0) + CASE WHEN c.reltoastrelid <> 0
-                        THEN coalesce(pg_relation_size(c.reltoastrelid), 0) ELSE 0 END AS bytes
+                        THEN coalesce(pg_relation_size(c.reltoastrelid), 0) ELSE 0 END AS bytes,
+                    CASE WHEN c.relispartition THEN
+                        (SELECT quote_ident(rn.nspname) || '.' || quote_ident(r.relname)
+                         FROM pg_partition_ancestors(c.oid) WITH ORDINALITY AS a (relid, level)
+                         JOIN pg_partitioned_table p ON p.partrelid = a.relid
+                         JOIN pg_class r ON r.oid = a.relid
+                         JOIN pg_namespace rn ON rn.oid = r.relnamespace
+                         WHERE p.partstrat = 'h' AND p.partclass::oid[] && ARRAY(
+                             SELECT o.oid FROM pg_opclass o WHERE o.opcintype = 'anyenum'::regtype)
+                         ORDER BY a.level DESC LIMIT 1)
+                    END AS moves_within
              FROM pg_class c
              JOIN pg_namespace n ON n.oid = c.relnamespace
              LEFT JOIN pg_am a ON a.oid = c.relam
@@ -56,17 +69,19 @@ pub async fn read_sizes(session: &mut Session) -> Result<Sizes> {
                 splittable: row.bool("splittable")?,
                 blocks: row.number("blocks")?,
                 bytes: row.number("bytes")?,
+                moves_within: row.optional_text("moves_within")?,
             };
             Ok(((row.text("schema")?, row.text("name")?), size))
         })
         .collect()
 }
 
-/// An entry whose rows are to be read, and what has come of it.
+/// An entry whose rows are to be read, or several whose rows count together, and what has come
+/// of it.
 struct Source {
     entry: EntryId,
     label: String,
-    expected: EndRecord,
+    expected: Fingerprint,
     sum: Mutex<Sum>,
 }
 
@@ -92,6 +107,8 @@ pub struct Plan {
     tasks: Vec<Task>,
     findings: Vec<(EntryId, Finding)>,
     bytes: u64,
+    /// Sources of partitions among which rows may move, by their root.
+    together: HashMap<BString, usize>,
 }
 
 impl Plan {
@@ -143,13 +160,23 @@ impl Plan {
             .into_iter()
             .map(|piece| copy_statement(relation, columns, filter, piece))
             .collect();
-        self.add(
-            pair.expected.id,
-            label(pair.expected),
-            expected,
-            copies,
-            bytes,
-        );
+        let Some(root) = size.and_then(|size| size.moves_within.as_ref()) else {
+            let name = label(pair.expected);
+            return self.add(pair.expected.id, name, expected, copies, bytes);
+        };
+        let source = match self.together.get(root) {
+            Some(source) => *source,
+            None => {
+                let name = format!("rows of {root}");
+                let source = self.add_source(pair.expected.id, name, Fingerprint::default());
+                self.together.insert(root.clone(), source);
+                source
+            }
+        };
+        if let Some(source) = self.sources.get_mut(source) {
+            source.expected.merge(Fingerprint::of_end(&expected));
+        }
+        self.add_tasks(source, copies, bytes);
     }
 
     pub fn add(
@@ -160,16 +187,25 @@ impl Plan {
         copies: Vec<BString>,
         bytes: u64,
     ) {
-        let source = self.sources.len();
+        let source = self.add_source(entry, label, Fingerprint::of_end(&expected));
+        self.add_tasks(source, copies, bytes);
+    }
+
+    fn add_source(&mut self, entry: EntryId, label: String, expected: Fingerprint) -> usize {
         self.sources.push(Source {
             entry,
             label,
             expected,
-            sum: Mutex::new(Sum {
-                tasks_left: copies.len() as u32,
-                ..Sum::default()
-            }),
+            sum: Mutex::default(),
         });
+        self.sources.len() - 1
+    }
+
+    fn add_tasks(&mut self, source: usize, copies: Vec<BString>, bytes: u64) {
+        if let Some(source) = self.sources.get_mut(source) {
+            let sum = source.sum.get_mut().unwrap_or_else(PoisonError::into_inner);
+            sum.tasks_left += copies.len() as u32;
+        }
         let share = bytes / (copies.len() as u64).max(1);
         self.bytes = self.bytes.saturating_add(bytes);
         self.tasks.extend(copies.into_iter().map(|copy| Task {
@@ -234,7 +270,7 @@ impl Plan {
 
 impl Source {
     fn judge(&self, sum: &Sum) -> Option<Finding> {
-        let expected = Fingerprint::of_end(&self.expected);
+        let expected = self.expected;
         let (kind, detail) = if let Some(failure) = &sum.failure {
             (FindingKind::NotComparable, failure.as_str())
         } else if sum.tasks_left > 0 {
