@@ -7,4 +7,5 @@ mod disposable;
 mod fixtures;
 mod harness;
 mod privileges;
+mod proof;
 mod round_trip;
