@@ -33,6 +33,14 @@ fn through_rdump(source: &TestDatabase, target: &'static Server, prefix: &str) -
         "--parallel",
         "4",
     ]);
+    support::rdump_ok(&[
+        "verify",
+        archive,
+        "--against",
+        &restored.conninfo(),
+        "-j",
+        "4",
+    ]);
     restored
 }
 
