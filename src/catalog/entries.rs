@@ -218,6 +218,7 @@ impl Rendering<'_> {
                     drop_if_exists,
                     dependencies,
                     contents: definition.contents.clone(),
+                    load_into: definition.load_into.clone(),
                 });
                 own = Some(id);
                 self.entry_of[node] = own;
@@ -349,6 +350,7 @@ impl Rendering<'_> {
             drop_if_exists: BString::default(),
             dependencies: needed.to_vec(),
             contents: Contents::None,
+            load_into: None,
         });
     }
 }

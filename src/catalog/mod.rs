@@ -17,4 +17,4 @@ pub use object::{
     Address, CatalogObject, Defining, Definition, Drop, Identity, Part, Placement, PrivilegeTarget,
     class,
 };
-pub use reader::{Reader, Scope};
+pub use reader::{Reader, Scope, USER_SCHEMAS};

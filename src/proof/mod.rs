@@ -1,5 +1,7 @@
 //! Showing that an archive is whole, and that a database equals it.
 
+pub mod comparison;
 mod integrity;
 
+pub use comparison::{CompareOptions, Comparison, FindingKind, compare};
 pub use integrity::{Finding, IntegrityReport, verify_file};

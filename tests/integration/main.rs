@@ -9,4 +9,5 @@ mod errors;
 mod fixtures;
 mod harness;
 mod privileges;
+mod proof;
 mod round_trip;

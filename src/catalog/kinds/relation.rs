@@ -213,9 +213,9 @@ pub(super) fn options<'a>(
 /// depend on by ALTER ... DEPENDS ON EXTENSION.
 pub(super) fn extensions_column(catalog: &str, oid: &str) -> String {
     format!(
-        "ARRAY(SELECT e.extname FROM pg_depend x JOIN pg_extension e ON e.oid = x.refobjid
-               WHERE x.classid = '{catalog}'::regclass AND x.objid = {oid}
-                 AND x.refclassid = 'pg_extension'::regclass AND x.deptype = 'x'
+        "ARRAY(SELECT e.extname FROM pg_depend own JOIN pg_extension e ON e.oid = own.refobjid
+               WHERE own.classid = '{catalog}'::regclass AND own.objid = {oid}
+                 AND own.refclassid = 'pg_extension'::regclass AND own.deptype = 'x'
                ORDER BY e.extname) AS extensions"
     )
 }

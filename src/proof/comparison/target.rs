@@ -1,0 +1,165 @@
+//! Sessions on the database, all under one snapshot and in the form that the archive's rows have.
+
+use std::time::Duration;
+
+use bstr::BString;
+
+use crate::archive::Header;
+use crate::error::{Error, Result, ResultExt};
+use crate::postgres::settings::{KnownSettings, ROW_SETTINGS, set_local};
+use crate::postgres::{Connector, Session, TransactionState};
+use crate::sql;
+
+/// The database, with the snapshot that its sessions share.
+pub struct Target {
+    pub connector: Connector,
+    /// Statements that every transaction begins with, after BEGIN and the snapshot.
+    settings: BString,
+    /// As pg_export_snapshot names it.
+    snapshot: String,
+    pub standby: bool,
+}
+
+const TOO_MANY_CONNECTIONS: &str = "53300";
+
+/// Encodings, as pg_char_to_encoding knows them: letters, digits, - and _.
+fn is_encoding_name(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+impl Target {
+    /// Connects and takes the snapshot; the session returned must stay in its transaction.
+    pub async fn open(
+        connector: Connector,
+        header: &Header,
+        lock_wait: Duration,
+    ) -> Result<(Session, Target)> {
+        let (mut leader, connector) = connector.first().await?;
+        match Target::begin(&mut leader, &connector, header, lock_wait).await {
+            Ok(target) => Ok((leader, target)),
+            Err(error) => Err(error.context("taking a snapshot of the database")),
+        }
+    }
+
+    async fn begin(
+        leader: &mut Session,
+        connector: &Connector,
+        header: &Header,
+        lock_wait: Duration,
+    ) -> Result<Target> {
+        if !is_encoding_name(&header.encoding) {
+            return Err(Error::new(format!(
+                "the archive is in an encoding that cannot be: {:?}",
+                header.encoding
+            )));
+        }
+        let known = KnownSettings::read(leader).await?;
+        let mut settings = known.for_reading(&header.encoding);
+        for (name, value) in &header.settings {
+            // a file does not choose what is set on a server
+            if !ROW_SETTINGS.iter().any(|(known, _)| known == name) {
+                return Err(Error::new(format!(
+                    "the rows of the archive were written under a setting that this version does not know: {name:?}"
+                ))
+                .hint("use the version of rdump that wrote the archive, or a newer one"));
+            }
+            settings.extend_from_slice(&set_local(name, value));
+        }
+        // literals in definitions are printed by it
+        let conforming = header.standard_conforming_strings;
+        settings.extend_from_slice(&set_local(
+            "standard_conforming_strings",
+            if conforming { "on" } else { "off" },
+        ));
+        settings.extend_from_slice(&set_local(
+            "lock_timeout",
+            &format!("{}ms", lock_wait.as_millis()),
+        ));
+        let mut begin = BString::from("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n");
+        begin.extend_from_slice(&settings);
+        leader.execute(begin).await?;
+        let rows = leader.query("SELECT pg_export_snapshot() AS id").await?;
+        Ok(Target {
+            connector: connector.clone(),
+            settings,
+            snapshot: rows.only()?.string("id")?,
+            standby: leader.parameter("in_hot_standby") == Some("on"),
+        })
+    }
+
+    /// Another session under the same snapshot.
+    pub async fn join(&self) -> Result<Session> {
+        self.join_as("READ ONLY").await
+    }
+
+    /// One that may write, under the same snapshot. It must never commit.
+    pub async fn join_writing(&self) -> Result<Session> {
+        self.join_as("READ WRITE").await
+    }
+
+    async fn join_as(&self, access: &str) -> Result<Session> {
+        let mut session = self.connector.open().await?;
+        self.begin_again(&mut session, access).await?;
+        Ok(session)
+    }
+
+    pub async fn begin_again(&self, session: &mut Session, access: &str) -> Result<()> {
+        let mut begin = sql!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ {};\nSET TRANSACTION SNAPSHOT {};\n",
+            access,
+            sql::literal(&self.snapshot)
+        );
+        begin.extend_from_slice(&self.settings);
+        session.execute(begin).await.map_err(|error| {
+            error
+                .context("sharing the snapshot with another connection")
+                .hint("all connections must reach the same server; behind a pooler that spreads them, connect to the server itself")
+        })
+    }
+
+    /// Sessions for reading beside the leader: as many as wanted, or as the server has room for.
+    pub async fn workers(&self, wanted: usize, warnings: &mut Vec<String>) -> Result<Vec<Session>> {
+        let mut workers = Vec::new();
+        while workers.len() < wanted {
+            match self.join().await {
+                Ok(session) => workers.push(session),
+                Err(error) if error.sqlstate() == Some(TOO_MANY_CONNECTIONS) => {
+                    warnings.push(format!(
+                        "the server has too few free connections: using {} instead of {} ({})",
+                        workers.len() + 1,
+                        wanted + 1,
+                        error.message()
+                    ));
+                    break;
+                }
+                Err(error) => return Err(error.context("opening a connection for reading rows")),
+            }
+        }
+        Ok(workers)
+    }
+}
+
+/// A point that failed reads go back to, so that one unreadable table does not end the proof.
+pub async fn set_savepoint(session: &mut Session) -> Result<()> {
+    session
+        .execute("SAVEPOINT rdump_proof")
+        .await
+        .context("preparing to read")
+}
+
+/// Goes back after a failed statement. What is not about this statement alone is returned: a lost
+/// connection, a cancelled query, a server that shuts down.
+pub async fn recover(session: &mut Session, error: Error) -> Result<Error> {
+    let of_statement = error
+        .sqlstate()
+        .and_then(|code| code.get(..2))
+        .is_some_and(|class| !matches!(class, "57" | "53" | "40" | "58" | "08"));
+    if !of_statement || session.state() != TransactionState::Failed {
+        return Err(error);
+    }
+    session.execute("ROLLBACK TO rdump_proof").await?;
+    Ok(error)
+}
