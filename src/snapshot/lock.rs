@@ -151,10 +151,11 @@ async fn try_once(
     let block_size = row.number("block_size")?;
     options.at(Window::SnapshotTaken).await;
 
-    let relations = list(leader).await?;
+    let mut relations = list(leader).await?;
     if let Some(change) = difference(&listed, &relations) {
         return Ok(Attempt::Changed(change));
     }
+    measure(leader, &mut relations).await?;
     Ok(Attempt::Done(Snapshot {
         id,
         time,
@@ -184,12 +185,9 @@ const LIST: &str = "
            c.relpersistence = 'u' AS unlogged,
            c.relkind = 'p' AS partitioned,
            c.relkind = 'r' AND coalesce(a.amname = 'heap', false) AS splittable,
-           CASE WHEN c.relkind = 'r' THEN coalesce(pg_relation_size(c.oid), 0) ELSE 0 END AS heap_bytes,
-           CASE WHEN c.reltoastrelid <> 0
-                THEN coalesce(pg_relation_size(c.reltoastrelid), 0) ELSE 0 END AS toast_bytes,
            c.relkind = 'r' AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid) AS moved,
-           coalesce(has_table_privilege(c.oid, 'SELECT')
-                    AND has_schema_privilege(n.oid, 'USAGE'), false) AS readable
+           coalesce(has_schema_privilege(n.oid, 'USAGE')
+                    AND has_table_privilege(c.oid, 'SELECT'), false) AS readable
     FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_am a ON a.oid = c.relam
@@ -205,6 +203,34 @@ async fn list(session: &mut Session) -> Result<Vec<Relation>> {
     rows.iter().map(relation).collect()
 }
 
+/// Only of relations that we have locked: asking for a size takes a lock, and would wait without
+/// limit, and without a word, for whoever has locked the table against us.
+async fn measure(leader: &mut Session, relations: &mut [Relation]) -> Result<()> {
+    let oids = relations
+        .iter()
+        .filter(|relation| !relation.partitioned)
+        .map(|relation| relation.oid.to_string());
+    let rows = leader
+        .query(sql!(
+            "SELECT c.oid, coalesce(pg_relation_size(c.oid), 0) AS heap_bytes,
+                    CASE WHEN c.reltoastrelid <> 0
+                         THEN coalesce(pg_relation_size(c.reltoastrelid), 0) ELSE 0 END AS toast_bytes
+             FROM pg_class c WHERE c.oid = ANY ('{{}}'::oid[]) ORDER BY c.oid",
+            sql::join(oids, ",")
+        ))
+        .await
+        .context("reading the sizes of tables")?;
+    for row in &rows {
+        // listed by OID
+        let oid: u32 = row.number("oid")?;
+        if let Ok(at) = relations.binary_search_by_key(&oid, |relation| relation.oid) {
+            relations[at].heap_bytes = row.number("heap_bytes")?;
+            relations[at].toast_bytes = row.number("toast_bytes")?;
+        }
+    }
+    Ok(())
+}
+
 fn relation(row: &Row) -> Result<Relation> {
     Ok(Relation {
         oid: row.number("oid")?,
@@ -213,8 +239,8 @@ fn relation(row: &Row) -> Result<Relation> {
         unlogged: row.bool("unlogged")?,
         partitioned: row.bool("partitioned")?,
         splittable: row.bool("splittable")?,
-        heap_bytes: row.number("heap_bytes")?,
-        toast_bytes: row.number("toast_bytes")?,
+        heap_bytes: 0,
+        toast_bytes: 0,
         moved: row.bool("moved")?,
         readable: row.bool("readable")?,
     })
@@ -324,8 +350,7 @@ async fn blockers(
     let rows = leader
         .query(sql!(
             "SELECT l.pid, n.nspname AS schema, c.relname AS name, l.granted,
-                    coalesce(a.usename, '?') AS usename, coalesce(left(a.query, 200), '?') AS query,
-                    coalesce(a.state, '') LIKE 'idle in transaction%' AS idle
+                    coalesce(a.usename, '?') AS usename, coalesce(left(a.query, 200), '?') AS query
              FROM pg_locks l
              JOIN pg_class c ON c.oid = l.relation
              JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -340,7 +365,7 @@ async fn blockers(
     rows.iter()
         .map(|row| {
             Ok(format!(
-                "process {} (user \"{}\") {} an ACCESS EXCLUSIVE lock on table {}, {}: {}",
+                "process {} (user \"{}\") {} an ACCESS EXCLUSIVE lock on table {}, running: {}",
                 row.number::<i32>("pid")?,
                 row.string("usename")?,
                 if row.bool("granted")? {
@@ -349,11 +374,6 @@ async fn blockers(
                     "waits for"
                 },
                 sql::qualified(row.bytes("schema")?, row.bytes("name")?),
-                if row.bool("idle")? {
-                    "idle in transaction after"
-                } else {
-                    "running"
-                },
                 row.string("query")?
             ))
         })

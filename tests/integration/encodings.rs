@@ -64,11 +64,17 @@ fn sql_bytes(database: &TestDatabase, script: &[u8]) {
 /// What pg_dump prints in the database's own encoding, without what may differ.
 fn dump(judge: &Server, database: &TestDatabase, options: &[&str]) -> Vec<u8> {
     let mut pg_dump = judge.program("pg_dump");
-    pg_dump.args(options).args(["-U", "postgres", &database.name]);
+    pg_dump
+        .args(options)
+        .args(["-U", "postgres", &database.name]);
     let printed = run_ok(&mut pg_dump, b"").stdout;
     printed
         .split_inclusive(|&byte| byte == b'\n')
-        .filter(|line| !IGNORED_LINES.iter().any(|start| line.starts_with(start.as_bytes())))
+        .filter(|line| {
+            !IGNORED_LINES
+                .iter()
+                .any(|start| line.starts_with(start.as_bytes()))
+        })
         .collect::<Vec<_>>()
         .concat()
 }
@@ -109,7 +115,15 @@ fn snapshot(source: &TestDatabase) -> Archive {
 }
 
 fn restore(archive: &Archive, target: &TestDatabase) {
-    support::rdump_ok(&["restore", "-q", "-j", "1", &archive.path, "-d", &target.conninfo()]);
+    support::rdump_ok(&[
+        "restore",
+        "-q",
+        "-j",
+        "1",
+        &archive.path,
+        "-d",
+        &target.conninfo(),
+    ]);
 }
 
 /// Drops the source and lets `restore -C` make it again; the judge's dump of both.
@@ -120,7 +134,16 @@ fn create_again(archive: &Archive, source: &TestDatabase) {
         &format!("DROP DATABASE \"{}\" WITH (FORCE)", source.name),
     );
     let postgres = source.server.conninfo("postgres");
-    support::rdump_ok(&["restore", "-q", "-j", "1", "-C", &archive.path, "-d", &postgres]);
+    support::rdump_ok(&[
+        "restore",
+        "-q",
+        "-j",
+        "1",
+        "-C",
+        &archive.path,
+        "-d",
+        &postgres,
+    ]);
     let after = dump(source.server, source, &["--create"]);
     assert!(
         before == after,
@@ -168,10 +191,8 @@ fn into_a_database_in_utf8() {
         let source = server(15).create_database_with("to_utf8", &options);
         sql_bytes(&source, &filled(encoding, letters));
         let archive = snapshot(&source);
-        let target = server(15).create_database_with(
-            "utf8",
-            "TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'",
-        );
+        let target = server(15)
+            .create_database_with("utf8", "TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'");
         restore(&archive, &target);
         let in_encoding = format!("--encoding={encoding}");
         assert_same_dump(&source, &target, &[&in_encoding]);
@@ -203,7 +224,10 @@ const SETTINGS: [(&str, &str); 13] = [
     ("bytea_output", "'escape'"),
     ("extra_float_digits", "-5"),
     ("lc_monetary", "'en_US.utf8'"),
-    ("search_path", "'no such', pg_catalog, \"$user\", \"odd \"\"one\""),
+    (
+        "search_path",
+        "'no such', pg_catalog, \"$user\", \"odd \"\"one\"",
+    ),
     ("default_transaction_read_only", "on"),
     ("default_transaction_isolation", "'serializable'"),
     ("statement_timeout", "'3s'"),
@@ -219,8 +243,11 @@ fn settings_of_databases_and_roles() {
             let source = server(major).create_database("settings");
             source.sql(ROWS);
             let role = format!("settings_{major}_{}", whose.len());
-            source.sql(&format!("CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'settings'"));
-            let target = server(major).create_database_with("settings_target", "TEMPLATE template0");
+            source.sql(&format!(
+                "CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'settings'"
+            ));
+            let target =
+                server(major).create_database_with("settings_target", "TEMPLATE template0");
             let clean = server(major).create_database_with("settings_clean", "TEMPLATE template0");
             let archive = snapshot(&source);
             restore(&archive, &clean);
@@ -312,7 +339,10 @@ fn a_database_is_created_as_it_was() {
         let expected = properties(&source);
         let archive = snapshot(&source);
         let text = |database: &TestDatabase| {
-            let conninfo = format!("user=postgres dbname='{}'", database.name.replace('\'', "\\'"));
+            let conninfo = format!(
+                "user=postgres dbname='{}'",
+                database.name.replace('\'', "\\'")
+            );
             let mut pg_dump = database.server.program("pg_dump");
             pg_dump.args(["--create", "--schema-only", "-d", &conninfo]);
             support::normalise_dump(&run_ok(&mut pg_dump, b"").text())
@@ -338,7 +368,10 @@ fn a_database_is_created_as_it_was() {
         assert_eq!(properties(&plain), untouched);
         support::assert_same_rows(&source, &plain);
         drop(source);
-        server.sql("postgres", &format!("DROP ROLE {role}; DROP ROLE {role}_owner"));
+        server.sql(
+            "postgres",
+            &format!("DROP ROLE {role}; DROP ROLE {role}_owner"),
+        );
     }
 }
 

@@ -20,7 +20,8 @@ mod server;
 
 pub use command::{Finished, rdump, rdump_command, rdump_ok, run, run_ok};
 pub use judge::{
-    IGNORED_LINES, assert_same_rows, assert_same_schema, difference, normalise_dump, row_counts_and_hashes,
+    IGNORED_LINES, assert_same_rows, assert_same_schema, difference, normalise_dump,
+    row_counts_and_hashes,
 };
 pub use server::{SMALL_DISK, Server, TestDatabase, server};
 

@@ -48,7 +48,8 @@ fn an_unreachable_host() {
         &format!(
             "rdump: error: connection to server at \"127.0.0.1\", port {port} failed: \
              Connection refused\n\
-             rdump: hint: is the server running on that host and accepting TCP/IP connections?\n"
+             rdump: hint: is the server running on that host and accepting TCP/IP connections \
+             on that port? (listen_addresses, a firewall, the port)\n"
         ),
     );
     let finished = support::rdump(&[

@@ -110,8 +110,8 @@ fn a_table_locked_by_somebody_else() {
             1,
             &format!(
                 "rdump: error: could not lock all tables within 0.3 s: process {process} (user \
-                 \"postgres\") holds an ACCESS EXCLUSIVE lock on table sales.orders, idle in \
-                 transaction after: BEGIN; LOCK TABLE sales.orders;\n\
+                 \"postgres\") holds an ACCESS EXCLUSIVE lock on table sales.orders, \
+                 running: LOCK TABLE sales.orders;\n\
                  rdump: hint: wait for that session to end, or allow more time with \
                  --lock-wait-timeout\n"
             ),
