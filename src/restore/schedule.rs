@@ -267,6 +267,22 @@ impl Family {
                 }
             }
         }
+        // rows that may land anywhere in their tree are waited for by all of it
+        let anywhere: Vec<(EntryId, usize)> = entries
+            .iter()
+            .filter(|entry| entry.load_into.is_some())
+            .flat_map(|entry| entry.dependencies.iter().map(|table| (entry.id, *table)))
+            .filter_map(|(data, table)| Some((data, sets.find(*tables.get(&table)?))))
+            .collect();
+        for (table, position) in &tables {
+            let tree = sets.find(*position);
+            for (data, _) in anywhere.iter().filter(|(_, other)| *other == tree) {
+                let waited = rows.entry(*table).or_default();
+                if !waited.contains(data) {
+                    waited.push(*data);
+                }
+            }
+        }
         let tree = tables
             .iter()
             .map(|(id, position)| (*id, sets.find(*position)))
