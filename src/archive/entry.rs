@@ -83,3 +83,15 @@ pub struct Entry {
     /// may belong elsewhere after a restore (hashes of enum values depend on OIDs).
     pub load_into: Option<BString>,
 }
+
+impl Entry {
+    /// Whether it is about the database itself, not about something in it: `restore -C` replays
+    /// these, and nothing else looks at them.
+    pub fn is_of_database(&self) -> bool {
+        match self.kind.as_str() {
+            "DATABASE" | "DATABASE PROPERTIES" => true,
+            "ACL" | "COMMENT" => self.schema.is_none() && self.name.starts_with(b"DATABASE "),
+            _ => false,
+        }
+    }
+}

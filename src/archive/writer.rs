@@ -88,6 +88,11 @@ impl<W: Write> ArchiveWriter<W> {
         })
     }
 
+    /// Where the archive goes.
+    pub fn sink(&self) -> &W {
+        &self.sink
+    }
+
     /// Bytes written so far.
     pub fn bytes_written(&self) -> u64 {
         self.offset

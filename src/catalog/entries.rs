@@ -118,6 +118,10 @@ async fn read_comments(reader: &mut Reader<'_>) -> Result<Comments> {
             "SELECT classoid, objoid, objsubid, description FROM pg_description
              WHERE objoid >= 16384
                 OR classoid IN ('pg_namespace'::regclass, 'pg_largeobject'::regclass)
+             UNION ALL
+             SELECT classoid, objoid, 0, description FROM pg_shdescription
+             WHERE classoid = 'pg_database'::regclass
+               AND objoid = (SELECT oid FROM pg_database WHERE datname = current_database())
              ORDER BY classoid, objoid, objsubid",
         )
         .await?;

@@ -144,7 +144,11 @@ impl Arguments {
             return Ok(());
         }
         Err(
-            Error::new(format!("{file} is damaged: {} findings", report.findings.len()))
+            Error::new(format!(
+                "{file} is damaged: {} finding{}",
+                report.findings.len(),
+                if report.findings.len() == 1 { "" } else { "s" }
+            ))
                 .hint("restore from another copy; tables that are not named can still be restored from this one")
                 .outcome(Outcome::Partial),
         )

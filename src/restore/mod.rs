@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bstr::BString;
+use bstr::{BString, ByteSlice};
 use tokio::task::JoinSet;
 
 pub use preflight::{Finding, Severity};
@@ -143,17 +143,14 @@ async fn run_opened(
     progress: Arc<Progress>,
 ) -> Result<Report> {
     let mut warnings: Vec<String> = connector.target().warnings().to_vec();
-    let entries = selection::select(&opened.entries, &options.selection);
+    let mut entries = selection::select(&opened.entries, &options.selection);
+    entries.retain(|entry| options.create_database || !entry.is_of_database());
     if entries.is_empty() {
         return Err(Error::new("nothing in the archive matches the filters")
             .hint("rdump show lists what it holds"));
     }
-    let (first, connector) = connector.clone().first().await?;
-    let (mut leader, connector) = if options.create_database {
-        create_database(first, &connector, &opened.header, &options).await?
-    } else {
-        (first, connector)
-    };
+    let (mut leader, mut connector) = connector.clone().first().await?;
+    preflight::refuse_unsupported(&leader)?;
     prepare(&mut leader, &opened.header).await?;
 
     let findings = preflight::check(&mut leader, &opened.header, &entries, &options).await?;
@@ -164,6 +161,15 @@ async fn run_opened(
         return Err(preflight::refusal(&blocking));
     }
     warnings.extend(others.iter().map(ToString::to_string));
+    if options.create_database {
+        (leader, connector) = create_database(leader, &connector, &opened, &options).await?;
+        prepare(&mut leader, &opened.header).await?;
+        // created; left to do are its owner, comment, settings and privileges
+        for entry in entries.iter_mut().filter(|entry| entry.kind == "DATABASE") {
+            entry.create.clear();
+            entry.tablespace = None;
+        }
+    }
 
     let current_role: BString = leader
         .query("SELECT current_user AS role")
@@ -188,7 +194,8 @@ async fn run_opened(
     if shared.options.single_transaction {
         leader.execute("BEGIN").await?;
     }
-    if shared.options.clean {
+    // a database that was just created holds nothing to drop
+    if shared.options.clean && !shared.options.create_database {
         clean(&mut leader, &shared).await?;
     }
     serial(&mut leader, &shared, |entry| {
@@ -414,9 +421,10 @@ async fn settle(session: &mut Session, shared: &Shared) -> Result<()> {
 async fn create_database(
     mut session: Session,
     connector: &Connector,
-    header: &Header,
+    opened: &Opened,
     options: &Options,
 ) -> Result<(Session, Connector)> {
+    let header = &opened.header;
     let name = sql::identifier(&header.database);
     if options.clean {
         let if_exists = if options.if_exists { "IF EXISTS " } else { "" };
@@ -425,12 +433,22 @@ async fn create_database(
             .await
             .map_err(|error| error.context(format!("dropping database {name}")))?;
     }
+    let entry = opened.entries.iter().find(|entry| entry.kind == "DATABASE");
+    let mut create = entry
+        .map(|entry| {
+            entry
+                .create
+                .trim_end_with(|c| c == ';' || c.is_ascii_whitespace())
+        })
+        .map(BString::from)
+        .ok_or_else(|| Error::new(format!("the archive does not say how to create {name}")))?;
+    if let Some(tablespace) = entry.and_then(|entry| entry.tablespace.as_ref())
+        && !options.no_tablespaces
+    {
+        create.extend_from_slice(&sql!(" TABLESPACE = {}", sql::identifier(tablespace)));
+    }
     session
-        .execute(sql!(
-            "CREATE DATABASE {} WITH TEMPLATE = template0 ENCODING = {}",
-            name,
-            sql::literal(&header.encoding)
-        ))
+        .execute(create)
         .await
         .map_err(|error| error.context(format!("creating database {name}")))?;
     session.close().await;

@@ -43,6 +43,12 @@ fn will_fail(message: String, hint: &str) -> Finding {
     }
 }
 
+/// "1 relation", "2 relations".
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
 /// All findings as one error.
 pub fn refusal(findings: &[Finding]) -> Error {
     let list: Vec<String> = findings
@@ -64,38 +70,40 @@ pub async fn check(
     options: &Options,
 ) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    check_version(session, header, &mut findings)?;
+    findings.extend(older_version(session, header)?);
     check_writable(session).await?;
-    if !options.clean && !options.selection.data_only {
+    // a database that is still to be created holds nothing
+    if !options.clean && !options.selection.data_only && !options.create_database {
         check_empty(session, entries, &mut findings).await?;
     }
     check_extensions(session, entries, &mut findings).await?;
     check_roles(session, entries, options, &mut findings).await?;
-    if options.selection.data_only {
+    if options.selection.data_only && !options.create_database {
         check_tables_exist(session, entries, &mut findings).await?;
     }
     Ok(findings)
 }
 
-fn check_version(session: &Session, header: &Header, findings: &mut Vec<Finding>) -> Result<()> {
+/// Before anything else is said to the server: an old one would not understand it.
+pub fn refuse_unsupported(session: &Session) -> Result<()> {
+    let target = session.version()?;
+    if target.at_least(14) {
+        return Ok(());
+    }
+    Err(
+        Error::new(format!("server version {target} is not supported"))
+            .hint("restore into PostgreSQL 14 or later"),
+    )
+}
+
+fn older_version(session: &Session, header: &Header) -> Result<Option<Finding>> {
     let target = session.version()?;
     let source = ServerVersion(header.server_version_num);
-    if target.major() < 14 {
-        return Err(
-            Error::new(format!("server version {target} is not supported"))
-                .hint("restore into PostgreSQL 14 or later"),
-        );
-    }
-    if target.major() < source.major() {
-        findings.push(Finding {
-            severity: Severity::Notice,
-            message: format!(
-                "the archive is of PostgreSQL {source}, the target is older: {target}"
-            ),
-            hint: "what the older version does not know will fail".to_owned(),
-        });
-    }
-    Ok(())
+    Ok((target.major() < source.major()).then(|| Finding {
+        severity: Severity::Notice,
+        message: format!("the archive is of PostgreSQL {source}, the target is older: {target}"),
+        hint: "what the older version does not know will fail".to_owned(),
+    }))
 }
 
 async fn check_writable(session: &mut Session) -> Result<()> {
@@ -158,8 +166,8 @@ async fn check_empty(
             .collect();
         will_fail(
             format!(
-                "the target holds {} relations already: {}",
-                found.len(),
+                "the target holds {} already: {}",
+                count(found.len(), "relation"),
                 some(&names)
             ),
             "restore into an empty database, or use --force to add to this one",
@@ -167,8 +175,11 @@ async fn check_empty(
     } else {
         will_fail(
             format!(
-                "{} objects are in the way: {}",
-                in_the_way.len(),
+                "{} in the way: {}",
+                match in_the_way.len() {
+                    1 => "1 object is".to_owned(),
+                    more => format!("{more} objects are"),
+                },
                 some(&in_the_way)
             ),
             "restore into an empty database, or drop them first with -c --if-exists",
@@ -228,6 +239,7 @@ async fn check_roles(
         }
         roles.insert(name);
     }
+    check_grantees(entries, &roles, findings);
     if options.no_owner {
         return Ok(());
     }
@@ -259,6 +271,61 @@ async fn check_roles(
     Ok(())
 }
 
+/// Roles that grants name. An entry holds them as the SQL that this program wrote.
+fn check_grantees(entries: &[Entry], roles: &BTreeSet<BString>, findings: &mut Vec<Finding>) {
+    let named: BTreeSet<BString> = entries
+        .iter()
+        .filter(|entry| matches!(entry.kind.as_str(), "ACL" | "DEFAULT ACL"))
+        .flat_map(|entry| grantees(&entry.create))
+        .collect();
+    for role in named.difference(roles) {
+        findings.push(will_fail(
+            format!("role \"{role}\", which has privileges, does not exist"),
+            "create it first, or use -x to leave out privileges",
+        ));
+    }
+}
+
+/// What stands after TO and FROM in GRANT and REVOKE, without PUBLIC.
+fn grantees(statements: &[u8]) -> Vec<BString> {
+    let mut found = Vec::new();
+    let mut after_preposition = false;
+    let mut rest = statements;
+    while let Some(&first) = rest.first() {
+        let is_word =
+            |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..);
+        let mut name = BString::default();
+        if first == b'"' {
+            loop {
+                let quoted = rest.get(1..).unwrap_or_default();
+                let end = quoted.find_byte(b'"').unwrap_or(quoted.len());
+                name.extend_from_slice(&quoted[..end]);
+                rest = quoted.get(end + 1..).unwrap_or_default();
+                if rest.first() != Some(&b'"') {
+                    break;
+                }
+                name.push(b'"');
+            }
+        } else {
+            let length = rest.iter().take_while(|byte| is_word(byte)).count();
+            name.extend_from_slice(&rest[..length]);
+            rest = &rest[length.max(1)..];
+            if length == 0 {
+                continue;
+            }
+            if name == "TO" || name == "FROM" {
+                after_preposition = true;
+                continue;
+            }
+        }
+        let is_public = first != b'"' && name == "PUBLIC";
+        if std::mem::take(&mut after_preposition) && !is_public {
+            found.push(name);
+        }
+    }
+    found
+}
+
 async fn check_tables_exist(
     session: &mut Session,
     entries: &[Entry],
@@ -287,4 +354,24 @@ async fn check_tables_exist(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grantees_of_statements() {
+        let statements = "GRANT SELECT ON TABLE public.\"FROM x\" TO plain WITH GRANT OPTION;\n\
+            REVOKE ALL ON SCHEMA s FROM PUBLIC;\n\
+            GRANT SELECT(\"TO\") ON TABLE s.t TO \"Fixture \"\"Odd\"\" role\";\n\
+            GRANT ALL ON TABLE s.t TO \"PUBLIC\";\n\
+            GRANT USAGE ON SCHEMA s TO \"b\u{fc}cher\";\n";
+        assert_eq!(
+            grantees(statements.as_bytes()),
+            ["plain", "Fixture \"Odd\" role", "PUBLIC", "b\u{fc}cher"]
+        );
+        assert!(grantees(b"GRANT SELECT ON t TO").is_empty());
+        assert_eq!(grantees(b"GRANT SELECT ON t TO \"open"), ["open"]);
+    }
 }

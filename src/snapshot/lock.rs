@@ -124,7 +124,6 @@ async fn try_once(
 ) -> Result<Attempt> {
     let listed = list_before_locking(leader, known, &options.encoding).await?;
     options.at(Window::Listed).await;
-    refuse_unreadable(&listed)?;
 
     let mut begin = BString::from("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n");
     begin.extend_from_slice(&known.for_reading(&options.encoding));
@@ -186,6 +185,7 @@ async fn list_before_locking(
     begin.extend_from_slice(&known.for_reading(encoding));
     leader.execute(begin).await?;
     let listed = list(leader).await?;
+    refuse_unreadable(leader, &listed).await?;
     leader.execute("COMMIT").await?;
     Ok(listed)
 }
@@ -232,21 +232,43 @@ fn relation(row: &Row) -> Result<Relation> {
     })
 }
 
-fn refuse_unreadable(relations: &[Relation]) -> Result<()> {
-    let names: Vec<String> = relations
+/// Sequences are not locked, but their values are read.
+const UNREADABLE_SEQUENCES: &str = "
+    SELECT n.nspname AS schema, c.relname AS name
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND c.oid >= 16384
+      AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+      AND NOT EXISTS (SELECT FROM pg_depend d
+                      WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+      AND NOT coalesce(has_sequence_privilege(c.oid, 'SELECT')
+                       AND has_schema_privilege(n.oid, 'USAGE'), false)
+    ORDER BY 1, 2";
+
+/// All that cannot be read at once, and not each when its turn comes.
+async fn refuse_unreadable(leader: &mut Session, relations: &[Relation]) -> Result<()> {
+    let mut names: Vec<String> = relations
         .iter()
         .filter(|relation| !relation.readable)
         .map(|relation| sql::qualified(&relation.schema, &relation.name).to_string())
         .collect();
+    let rows = leader
+        .query(UNREADABLE_SEQUENCES)
+        .await
+        .context("looking for sequences that cannot be read")?;
+    for row in &rows {
+        names.push(sql::qualified(row.bytes("schema")?, row.bytes("name")?).to_string());
+    }
     if names.is_empty() {
         return Ok(());
     }
+    names.sort();
     Err(Error::new(format!(
-        "no permission to read {} of the tables: {}",
+        "no permission to read {} relation{}: {}",
         names.len(),
+        if names.len() == 1 { "" } else { "s" },
         names.join(", ")
     ))
-    .hint("grant the role pg_read_all_data, or SELECT on these tables and USAGE on their schemas"))
+    .hint("grant the role pg_read_all_data, or SELECT on these and USAGE on their schemas"))
 }
 
 /// The statement that locks relations as COPY would, ONLY because each is listed itself.
@@ -318,7 +340,8 @@ async fn blockers(
         .query(sql!(
             "SELECT coalesce(l.pid, 0) AS pid, n.nspname AS schema, c.relname AS name, l.granted,
                     coalesce(a.usename, p.owner, '?') AS usename,
-                    coalesce(left(a.query, 200), '?') AS query, coalesce(p.gid, '') AS prepared
+                    coalesce(left(a.query, 200), '?') AS query, coalesce(p.gid, '') AS prepared,
+                    coalesce(a.state, '') LIKE 'idle in transaction%' AS idle
              FROM pg_locks l
              JOIN pg_class c ON c.oid = l.relation
              JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -347,7 +370,12 @@ async fn blockers(
                     row.string("prepared")?
                 ),
                 pid => format!(
-                    "process {pid} (user \"{user}\") {verb} an ACCESS EXCLUSIVE lock on table {table}, running: {}",
+                    "process {pid} (user \"{user}\") {verb} an ACCESS EXCLUSIVE lock on table {table}, {}: {}",
+                    if row.bool("idle")? {
+                        "idle in transaction after"
+                    } else {
+                        "running"
+                    },
                     row.string("query")?
                 ),
             })

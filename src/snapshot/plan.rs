@@ -135,8 +135,7 @@ pub fn plan(
                         lock: relation.map(|relation| {
                             super::lock::lock_statement(std::slice::from_ref(relation), true)
                         }),
-                        locks_indexes: planned
-                            .then(|| sql!("SELECT FROM ONLY {} LIMIT 0", target)),
+                        locks_indexes: planned.then(|| sql!("SELECT FROM ONLY {} LIMIT 0", target)),
                         bytes: share,
                     });
                 }

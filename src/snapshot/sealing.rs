@@ -45,8 +45,10 @@ impl Write for Sink {
 }
 
 /// The writer's thread, and what workers need to reach it. Dropped before it has finished, it
-/// waits for the thread to let go of the file, which removes it.
+/// waits for the thread to let go of the file, which removes it. It does not wait for standard
+/// output: whoever reads that may have stopped reading, and nothing is to be removed.
 pub struct Writer {
+    to_file: bool,
     handle: Option<JoinHandle<Result<ArchiveWriter<Sink>>>>,
     queue: Option<mpsc::Sender<Message>>,
     shared: Arc<Shared>,
@@ -81,11 +83,13 @@ impl Writer {
             abandoned: AtomicBool::new(false),
         });
         let in_thread = Arc::clone(&shared);
+        let to_file = matches!(archive.sink(), Sink::File(_));
         let handle = std::thread::Builder::new()
             .name("archive writer".to_owned())
             .spawn(move || write_all(archive, messages, &in_thread, &progress))
             .map_err(|error| Error::new(format!("could not start a thread: {error}")))?;
         Ok(Writer {
+            to_file,
             handle: Some(handle),
             queue: Some(queue),
             shared,
@@ -112,6 +116,10 @@ impl Writer {
     /// What the thread failed with, if it did; otherwise `error`, which then came first.
     pub async fn failure(mut self, error: Error) -> Error {
         self.abandon();
+        if !self.to_file && error.message() != WRITER_GONE {
+            self.handle = None;
+            return error;
+        }
         match self.join().await {
             Err(cause) if error.message() == WRITER_GONE => cause,
             _ => error,
@@ -140,8 +148,10 @@ impl Drop for Writer {
     fn drop(&mut self) {
         if let Some(handle) = self.handle.take() {
             self.abandon();
-            // the outcome no longer matters, only that the file is gone
-            let _ = handle.join();
+            if self.to_file {
+                // the outcome no longer matters, only that the file is gone
+                let _ = handle.join();
+            }
         }
     }
 }

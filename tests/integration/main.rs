@@ -4,6 +4,8 @@
 mod support;
 
 mod disposable;
+mod encodings;
+mod errors;
 mod fixtures;
 mod harness;
 mod privileges;

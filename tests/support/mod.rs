@@ -18,11 +18,12 @@ mod command;
 mod judge;
 mod server;
 
-pub use command::{Finished, rdump, rdump_command, rdump_ok};
+pub use command::{Finished, rdump, rdump_command, rdump_ok, run, run_ok};
 pub use judge::{
-    assert_same_rows, assert_same_schema, difference, normalise_dump, row_counts_and_hashes,
+    IGNORED_LINES, assert_same_rows, assert_same_schema, difference, normalise_dump,
+    row_counts_and_hashes,
 };
-pub use server::{Server, TestDatabase, server};
+pub use server::{SMALL_DISK, Server, TestDatabase, server};
 
 /// The servers that every round trip is tested on.
 pub const VERSIONS: [u32; 2] = [15, 18];

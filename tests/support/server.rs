@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rdump::postgres::disposable::{Watchdog, ensure_image};
-use testcontainers::core::IntoContainerPort;
+use testcontainers::core::{IntoContainerPort, Mount};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt};
 use tokio_postgres::NoTls;
@@ -15,6 +15,8 @@ use super::command::{run, run_ok};
 
 const PASSWORD: &str = "test-password";
 const LABEL: &str = "org.rdump.test-process";
+/// Where [`Server::start_with_small_disk`] has it.
+pub const SMALL_DISK: &str = "/small-disk";
 const START_LIMIT: Duration = Duration::from_secs(120);
 
 /// A running server. The ones from [`server`] are shared and live until the process ends.
@@ -76,6 +78,20 @@ impl Server {
 
     /// As [`Server::start`]; the error holds the end of the server's log.
     pub fn try_start(major: u32, options: &[&str]) -> Result<Server, String> {
+        Server::try_start_with(major, options, None)
+    }
+
+    /// As [`Server::start`], with a small disk of this size mounted at [`SMALL_DISK`].
+    pub fn start_with_small_disk(major: u32, bytes: i64) -> Server {
+        let disk = Mount::tmpfs_mount(SMALL_DISK).with_size_bytes(bytes);
+        Server::try_start_with(major, &[], Some(disk)).unwrap_or_else(|reason| panic!("{reason}"))
+    }
+
+    fn try_start_with(
+        major: u32,
+        options: &[&str],
+        mount: Option<Mount>,
+    ) -> Result<Server, String> {
         static SWEPT: OnceLock<()> = OnceLock::new();
         SWEPT.get_or_init(sweep_leftovers);
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -121,6 +137,9 @@ impl Server {
                     format!("/usr/share/postgresql/{major}/extension/{file}"),
                     super::fixture_path(&format!("extensions/{file}")),
                 );
+            }
+            if let Some(mount) = mount {
+                request = request.with_mount(mount);
             }
             let container = request.start().await.map_err(|error| error.to_string())?;
             // Where the container has ended already, these fail; its log says more.

@@ -11,6 +11,7 @@ mod routines;
 mod types;
 
 registry::kinds! {
+    Database => database,
     Schema => schema,
     Extension => extension,
     Collation => collation,
@@ -61,6 +62,7 @@ pub async fn read_all(reader: &mut Reader<'_>) -> Result<Vec<Object>> {
         };
     }
     read! {
+        Database => database,
         Schema => schema,
         Extension => extension,
         Collation => collation,
