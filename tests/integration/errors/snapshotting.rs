@@ -37,6 +37,7 @@ fn with_hook(
         lock_wait: Duration::from_secs(30),
         sync: false,
         scope: Scope::default(),
+        least_slice: rdump::snapshot::LEAST_SLICE,
         window_hook: Some(hook),
     };
     tokio::runtime::Runtime::new()
