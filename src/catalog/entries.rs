@@ -8,6 +8,7 @@ use super::dependency::{self, Graph, Node, Sorted};
 use super::kinds::{self, Object};
 use super::object::{Address, Defining, Definition, Drop, Identity, PrivilegeTarget, class};
 use super::reader::{Reader, Scope};
+use super::unsupported;
 use crate::archive::{Contents, Entry, EntryId, Pass, Section};
 use crate::error::{Result, ResultExt};
 use crate::postgres::{ServerVersion, Session};
@@ -33,6 +34,7 @@ impl Catalog {
 /// Reads all objects in the session's current transaction and orders them.
 pub async fn read(session: &mut Session, scope: &Scope) -> Result<Catalog> {
     let mut reader = Reader::new(session, scope).await?;
+    unsupported::warn(&mut reader).await?;
     let mut objects = kinds::read_all(&mut reader).await?;
     objects.sort_by_key(natural_order);
     let edges = read_dependencies(&mut reader).await?;

@@ -10,6 +10,7 @@ mod entries;
 pub mod kinds;
 mod object;
 mod reader;
+mod unsupported;
 
 pub use entries::{Catalog, read};
 pub use kinds::Object;

@@ -75,6 +75,7 @@ impl Arguments {
             scope: Scope {
                 no_large_objects: self.no_large_objects,
             },
+            least_slice: snapshot::LEAST_SLICE,
             window_hook: None,
         };
         let connector = self.connection.connector()?;

@@ -61,8 +61,7 @@ impl<'a> CopyOut<'a> {
                         let header = frames.message().await?;
                         let error = Diagnostic::parse(frames.body(header))?.into_error();
                         frames.consume(HEADER + header.length);
-                        self.session.wait_ready().await?;
-                        return Err(error);
+                        return Err(self.session.after_error(error).await);
                     }
                     _ => {
                         let header = frames.message().await?;
@@ -119,7 +118,10 @@ impl<'a> CopyOut<'a> {
         let mut rows = None;
         let mut failure = None;
         loop {
-            let header = session.frames.message().await?;
+            let header = match session.frames.message().await {
+                Ok(header) => header,
+                Err(lost) => return Err(failure.unwrap_or(lost)),
+            };
             match header.tag {
                 message::COMMAND_COMPLETE => rows = copied(session.frames.body(header))?,
                 message::ERROR => {
@@ -224,8 +226,7 @@ impl<'a> CopyIn<'a> {
         let header = self.session.frames.message().await?;
         let error = Diagnostic::parse(self.session.frames.body(header))?.into_error();
         self.session.frames.consume(HEADER + header.length);
-        self.session.wait_ready().await?;
-        Ok(error)
+        Ok(self.session.after_error(error).await)
     }
 }
 

@@ -152,7 +152,11 @@ impl Session {
         let mut current = Rows::default();
         let mut failure: Option<Error> = None;
         loop {
-            let header = self.frames.message().await?;
+            let header = match self.frames.message().await {
+                Ok(header) => header,
+                // a server that ends the session says why, then hangs up
+                Err(lost) => return Err(failure.unwrap_or(lost)),
+            };
             let body = self.frames.body(header);
             match header.tag {
                 message::ROW_DESCRIPTION => current.columns = Arc::new(column_names(body)?),
@@ -225,8 +229,7 @@ impl Session {
                 message::ERROR => {
                     let error = Diagnostic::parse(self.frames.body(header))?.into_error();
                     self.frames.consume(HEADER + header.length);
-                    self.wait_ready().await?;
-                    return Err(error);
+                    return Err(self.after_error(error).await);
                 }
                 message::READY => {
                     self.finish(header)?;
@@ -256,6 +259,16 @@ impl Session {
         frame.push(0);
         self.frames.send(&frame).await?;
         self.frames.flush().await
+    }
+
+    /// Reads on to ReadyForQuery after an error of the server. A server that ends the session says
+    /// why, then hangs up: its reason is the error, not the lost connection.
+    pub(super) async fn after_error(&mut self, error: Error) -> Error {
+        if self.wait_ready().await.is_err() {
+            // whatever state it was in, nothing can follow
+            self.in_copy = true;
+        }
+        error
     }
 
     /// Reads on to ReadyForQuery; whatever the server still says of the failed command is dropped.

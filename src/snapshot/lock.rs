@@ -76,7 +76,7 @@ pub struct LockOptions {
 }
 
 impl LockOptions {
-    async fn at(&self, window: Window) {
+    pub async fn at(&self, window: Window) {
         if let Some(hook) = &self.hook {
             hook(window).await;
         }
@@ -92,8 +92,7 @@ pub async fn lock_and_snapshot(
     let mut reason = String::new();
     for attempt in 0..MAX_TRIES {
         if attempt > 0 {
-            leader.execute("ROLLBACK").await?;
-            tokio::time::sleep(Duration::from_millis(20 * u64::from(attempt.min(25)))).await;
+            give_way(leader, attempt).await?;
         }
         match try_once(leader, known, options).await? {
             Attempt::Done(snapshot) => return Ok(snapshot),
@@ -104,6 +103,13 @@ pub async fn lock_and_snapshot(
         "tables keep changing while they are being locked ({MAX_TRIES} tries): {reason}"
     ))
     .hint("run again when no other session creates, drops, truncates or rewrites tables"))
+}
+
+/// Ends the transaction of a try that came to nothing, and lets the others go on for a while.
+pub async fn give_way(leader: &mut Session, attempt: u32) -> Result<()> {
+    leader.execute("ROLLBACK").await?;
+    tokio::time::sleep(Duration::from_millis(20 * u64::from(attempt.min(25)))).await;
+    Ok(())
 }
 
 enum Attempt {
@@ -151,11 +157,17 @@ async fn try_once(
     let block_size = row.number("block_size")?;
     options.at(Window::SnapshotTaken).await;
 
+    // locks on catalogs would last as long as the run, and a VACUUM FULL of a catalog that waits
+    // for them would keep everybody out of it, our workers too
+    leader.execute("SAVEPOINT rdump_list").await?;
     let mut relations = list(leader).await?;
     if let Some(change) = difference(&listed, &relations) {
         return Ok(Attempt::Changed(change));
     }
     measure(leader, &mut relations).await?;
+    leader
+        .execute("ROLLBACK TO rdump_list; RELEASE rdump_list")
+        .await?;
     Ok(Attempt::Done(Snapshot {
         id,
         time,
@@ -302,6 +314,7 @@ const INVALID_SCHEMA: &str = "3F000";
 const WRONG_OBJECT_TYPE: &str = "42809";
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 const UNDEFINED_OBJECT: &str = "42704";
+pub const DEADLOCK: &str = "40P01";
 
 async fn after_failed_lock(
     leader: &mut Session,
@@ -315,6 +328,8 @@ async fn after_failed_lock(
         Some(UNDEFINED_TABLE | INVALID_SCHEMA | WRONG_OBJECT_TYPE | UNDEFINED_OBJECT) => {
             Ok(Attempt::Changed(error.to_string()))
         }
+        // another session locks several tables too, in another order
+        Some(DEADLOCK) => Ok(Attempt::Changed(error.to_string())),
         Some(LOCK_NOT_AVAILABLE) => {
             leader.execute("ROLLBACK").await?;
             let blockers = blockers(leader, known, &options.encoding, batch).await?;
@@ -349,12 +364,16 @@ async fn blockers(
     leader.execute(begin).await?;
     let rows = leader
         .query(sql!(
-            "SELECT l.pid, n.nspname AS schema, c.relname AS name, l.granted,
-                    coalesce(a.usename, '?') AS usename, coalesce(left(a.query, 200), '?') AS query
+            "SELECT coalesce(l.pid, 0) AS pid, n.nspname AS schema, c.relname AS name, l.granted,
+                    coalesce(a.usename, p.owner, '?') AS usename,
+                    coalesce(left(a.query, 200), '?') AS query, coalesce(p.gid, '') AS prepared,
+                    coalesce(a.state, '') LIKE 'idle in transaction%' AS idle
              FROM pg_locks l
              JOIN pg_class c ON c.oid = l.relation
              JOIN pg_namespace n ON n.oid = c.relnamespace
              LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+             LEFT JOIN pg_prepared_xacts p
+                  ON l.pid IS NULL AND l.virtualtransaction = '-1/' || p.transaction
              WHERE l.mode = 'AccessExclusiveLock' AND l.relation IN ({})
                AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
              ORDER BY l.granted DESC, l.pid LIMIT 10",
@@ -364,18 +383,28 @@ async fn blockers(
     leader.execute("COMMIT").await?;
     rows.iter()
         .map(|row| {
-            Ok(format!(
-                "process {} (user \"{}\") {} an ACCESS EXCLUSIVE lock on table {}, running: {}",
-                row.number::<i32>("pid")?,
-                row.string("usename")?,
-                if row.bool("granted")? {
-                    "holds"
-                } else {
-                    "waits for"
-                },
-                sql::qualified(row.bytes("schema")?, row.bytes("name")?),
-                row.string("query")?
-            ))
+            let user = row.string("usename")?;
+            let table = sql::qualified(row.bytes("schema")?, row.bytes("name")?);
+            let verb = if row.bool("granted")? {
+                "holds"
+            } else {
+                "waits for"
+            };
+            Ok(match row.number::<i32>("pid")? {
+                0 => format!(
+                    "prepared transaction \"{}\" (user \"{user}\") holds an ACCESS EXCLUSIVE lock on table {table}",
+                    row.string("prepared")?
+                ),
+                pid => format!(
+                    "process {pid} (user \"{user}\") {verb} an ACCESS EXCLUSIVE lock on table {table}, {}: {}",
+                    if row.bool("idle")? {
+                        "idle in transaction after"
+                    } else {
+                        "running"
+                    },
+                    row.string("query")?
+                ),
+            })
         })
         .collect()
 }
@@ -405,6 +434,8 @@ pub enum Window {
     Listed,
     Locked,
     SnapshotTaken,
+    /// All is planned, and every connection shares the snapshot.
+    Copying,
 }
 
 /// Called, and awaited, at each window: tests force DDL into them.

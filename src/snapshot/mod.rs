@@ -18,17 +18,18 @@ use bstr::BString;
 use tokio::task::JoinSet;
 
 pub use lock::{Window, WindowHook};
+pub use plan::LEAST_SLICE;
 
 use crate::archive::{ArchiveId, ArchiveSummary, ArchiveWriter, Codec, EndRecord, Header};
 use crate::catalog::{self, Catalog, Scope};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ResultExt};
 use crate::postgres::settings::{KnownSettings, ROW_SETTINGS};
-use crate::postgres::{Connector, ServerVersion, Session};
+use crate::postgres::{Connector, ServerVersion, Session, TransactionState};
 use crate::report::Progress;
 use crate::rows::large_objects;
 use crate::sql;
 use crate::storage::{LocalTarget, Replace, StdoutTarget};
-use lock::{LockOptions, Snapshot, lock_and_snapshot};
+use lock::{DEADLOCK, LockOptions, Snapshot, give_way, lock_and_snapshot};
 use plan::{Plan, Task, plan};
 use sealing::{Sink, Writer};
 use worker::Work;
@@ -51,6 +52,8 @@ pub struct Options {
     /// Wait for the disk before success is reported.
     pub sync: bool,
     pub scope: Scope,
+    /// Pieces into which a table is cut are not smaller than this.
+    pub least_slice: u64,
     pub window_hook: Option<WindowHook>,
 }
 
@@ -77,11 +80,12 @@ pub async fn run(
     progress: Arc<Progress>,
 ) -> Result<Report> {
     let (leader, connector) = connector.first().await?;
-    let outcome = run_with_leader(leader, &connector, options, progress).await;
+    let standby = leader.parameter("in_hot_standby") == Some("on");
+    let outcome = run_with_leader(leader, &connector, options, progress, standby).await;
     if outcome.is_err() {
         connector.cancel_all().await;
     }
-    outcome
+    outcome.map_err(|error| explain(error, standby))
 }
 
 async fn run_with_leader(
@@ -89,34 +93,40 @@ async fn run_with_leader(
     connector: &Connector,
     options: &Options,
     progress: Arc<Progress>,
+    standby: bool,
 ) -> Result<Report> {
     let version = leader.version()?;
     refuse_unsupported(version)?;
     let mut warnings: Vec<String> = connector.target().warnings().to_vec();
-    let standby = leader.parameter("in_hot_standby") == Some("on");
     // the file first: a folder that cannot be written to must not cost a lock
     let sink = open(&options.output)?;
-    let mut workers = open_workers(connector, options.jobs, &mut warnings).await?;
-
     let known = KnownSettings::read(&mut leader).await?;
     let encoding = leader
         .parameter("server_encoding")
         .unwrap_or("SQL_ASCII")
         .to_owned();
+    let mut workers =
+        open_workers(connector, options.jobs, &known, &encoding, &mut warnings).await?;
     let lock_options = LockOptions {
         wait: options.lock_wait,
         encoding: encoding.clone(),
         hook: options.window_hook.clone(),
     };
-    let (snapshot, catalog) =
+    let (snapshot, catalog, values) =
         consistent_catalog(&mut leader, &known, &lock_options, &options.scope).await?;
     warnings.extend(catalog.warnings.iter().cloned());
     for worker in &mut workers {
-        join_snapshot(worker, &snapshot, &known, &encoding).await?;
+        join_snapshot(worker, &snapshot).await?;
     }
 
     let connections = workers.len() + 1;
-    let mut plan = plan(&catalog.entries, &snapshot, connections, standby);
+    let mut plan = plan(
+        &catalog.entries,
+        &snapshot,
+        connections,
+        options.least_slice,
+        standby,
+    );
     if let Some(entry) = plan.large_objects {
         let copy = large_objects::copy_statement(&mut leader).await?;
         plan.add_large_objects(entry, copy);
@@ -128,11 +138,16 @@ async fn run_with_leader(
     let mut archive = ArchiveWriter::begin(sink, &header, options.codec)?;
     archive.write_entries(&catalog.entries)?;
     let writer = Writer::start(archive, options.codec, Arc::clone(&progress))?;
-    let known_rows = known_rows(&mut leader, &plan, standby).await?;
+    let known_rows = values.into_iter().chain(skipped_rows(&plan)).collect();
+    lock_options.at(Window::Copying).await;
 
     let work = Arc::new(Work::new(&plan, Arc::clone(&progress)));
-    if let Err(error) = copy_all(&mut leader, workers, &work, &writer, known_rows).await {
-        return Err(writer.failure(explain(error, standby)).await);
+    let copied = async {
+        copy_all(&mut leader, workers, &work, &writer, known_rows).await?;
+        end_locks(&mut leader).await
+    };
+    if let Err(error) = copied.await {
+        return Err(writer.failure(error).await);
     }
     let (sink, summary) = writer.finish().await?;
     let sync = options.sync;
@@ -170,69 +185,101 @@ fn refuse_unsupported(version: ServerVersion) -> Result<()> {
 
 const TOO_MANY_CONNECTIONS: &str = "53300";
 
+/// A server answers at once; a pooler whose connections are all taken lets us wait.
+const TRANSACTION_WAIT: Duration = Duration::from_secs(5);
+
 /// Connections beside the leader's. Where the server has too few, fewer; said, and before
 /// anything is locked.
+///
+/// Each begins its transaction now, which holds neither lock nor snapshot yet: behind a pooler
+/// only a transaction has a connection of the server.
 async fn open_workers(
     connector: &Connector,
     jobs: usize,
+    known: &KnownSettings,
+    encoding: &str,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Session>> {
+    let mut begin = BString::from("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n");
+    begin.extend_from_slice(&known.for_reading(encoding));
     let mut workers = Vec::new();
     while workers.len() + 1 < jobs {
-        match connector.open().await {
-            Ok(session) => workers.push(session),
+        let opened = async {
+            let mut session = connector.open().await?;
+            match tokio::time::timeout(TRANSACTION_WAIT, session.execute(&begin)).await {
+                Ok(outcome) => outcome.map(|()| Some(session)),
+                Err(_) => Ok(None),
+            }
+        };
+        let why = match opened.await {
+            Ok(Some(session)) => {
+                workers.push(session);
+                continue;
+            }
+            Ok(None) => format!(
+                "another did not begin a transaction within {} s",
+                TRANSACTION_WAIT.as_secs()
+            ),
             Err(error) if error.sqlstate() == Some(TOO_MANY_CONNECTIONS) => {
-                warnings.push(format!(
-                    "the server has too few free connections: using {} instead of {jobs} ({})",
-                    workers.len() + 1,
-                    error.message()
-                ));
-                break;
+                error.message().to_owned()
             }
             Err(error) => return Err(error.context("opening a connection for copying")),
-        }
+        };
+        warnings.push(format!(
+            "the server has too few free connections: using {} instead of {jobs} ({why})",
+            workers.len() + 1
+        ));
+        break;
     }
     Ok(workers)
 }
 
 const CACHE_LOOKUP_FAILED: &str = "XX000";
+const UNDEFINED_TABLE: &str = "42P01";
 
 /// Reads the catalogs under a snapshot whose tables are locked. Objects that cannot be locked
 /// (functions, types) may vanish meanwhile, which the server's own deparsing functions report as
-/// a failed cache lookup: then all begins again.
+/// a failed cache lookup: then all begins again. So it does when a sequence is gone, whose value
+/// cannot be read any more; they come with the catalog.
 async fn consistent_catalog(
     leader: &mut Session,
     known: &KnownSettings,
     options: &LockOptions,
     scope: &Scope,
-) -> Result<(Snapshot, Catalog)> {
-    const TRIES: usize = 5;
+) -> Result<(Snapshot, Catalog, KnownRows)> {
+    const TRIES: u32 = 20;
     let mut tries = 0;
     loop {
         let snapshot = lock_and_snapshot(leader, known, options).await?;
-        match catalog::read(leader, scope).await {
-            Ok(catalog) => return Ok((snapshot, catalog)),
-            Err(error) if error.sqlstate() == Some(CACHE_LOOKUP_FAILED) && tries < TRIES => {
-                tries += 1;
-                leader.execute("ROLLBACK").await?;
-            }
-            Err(error) => return Err(error.context("reading the catalogs")),
+        let read = async {
+            // rolled back for its locks, as in lock_and_snapshot
+            leader.execute("SAVEPOINT rdump_catalogs").await?;
+            let catalog = catalog::read(leader, scope)
+                .await
+                .context("reading the catalogs")?;
+            let values = sequences::read(leader, &plan::sequences(&catalog.entries)).await?;
+            leader
+                .execute("ROLLBACK TO rdump_catalogs; RELEASE rdump_catalogs")
+                .await?;
+            Ok((catalog, values))
+        };
+        match read.await {
+            Ok((catalog, values)) => return Ok((snapshot, catalog, values)),
+            Err::<_, Error>(error) => match error.sqlstate() {
+                Some(CACHE_LOOKUP_FAILED | UNDEFINED_TABLE | DEADLOCK) if tries < TRIES => {
+                    tries += 1;
+                    give_way(leader, tries).await?;
+                }
+                _ => return Err(error),
+            },
         }
     }
 }
 
-async fn join_snapshot(
-    worker: &mut Session,
-    snapshot: &Snapshot,
-    known: &KnownSettings,
-    encoding: &str,
-) -> Result<()> {
-    let mut begin = sql!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\nSET TRANSACTION SNAPSHOT {};\n",
-        sql::literal(&snapshot.id)
-    );
-    begin.extend_from_slice(&known.for_reading(encoding));
-    worker.execute(begin).await.map_err(|error| {
+/// The first statement of the worker's transaction that needs a snapshot.
+async fn join_snapshot(worker: &mut Session, snapshot: &Snapshot) -> Result<()> {
+    let join = sql!("SET TRANSACTION SNAPSHOT {}", sql::literal(&snapshot.id));
+    worker.execute(join).await.map_err(|error| {
         error
             .context("sharing the snapshot with another connection")
             .hint("all connections must reach the same server; behind a pooler that spreads them, connect to the server itself")
@@ -265,22 +312,30 @@ fn header(
 
 type KnownRows = Vec<(Vec<u8>, u64, EndRecord)>;
 
-/// Sequence values, and the ends of entries that are skipped.
-async fn known_rows(leader: &mut Session, plan: &Plan, standby: bool) -> Result<KnownRows> {
-    let mut known = sequences::read(leader, &plan.sequences)
-        .await
-        .map_err(|error| explain(error, standby))?;
-    known.extend(plan.skipped.iter().map(|(entry, _)| {
-        let end = EndRecord {
-            entry: *entry,
-            rows: 0,
-            fingerprint: 0,
-            chunks: 0,
-            raw_length: 0,
-        };
-        (Vec::new(), 0, end)
-    }));
-    Ok(known)
+/// The ends of entries that are skipped.
+fn skipped_rows(plan: &Plan) -> KnownRows {
+    let end = |entry| EndRecord {
+        entry,
+        rows: 0,
+        fingerprint: 0,
+        chunks: 0,
+        raw_length: 0,
+    };
+    plan.skipped
+        .iter()
+        .map(|(entry, _)| (Vec::new(), 0, end(*entry)))
+        .collect()
+}
+
+/// Ends the leader's transaction, and with it the locks. That it can still be ended shows that they
+/// were held to the last row: had the server ended the session meanwhile, a table truncated since
+/// then would have read as empty, without any error.
+async fn end_locks(leader: &mut Session) -> Result<()> {
+    let doing = "ending the transaction that kept the tables as they were";
+    if leader.state() != TransactionState::Open {
+        return Err(Error::new("the transaction has failed").context(doing));
+    }
+    leader.execute("COMMIT").await.context(doing)
 }
 
 /// Runs all workers to their end. The first error ends the run.
@@ -299,6 +354,8 @@ async fn copy_all(
         work.join();
         running.spawn(async move {
             work.run_worker(&mut session, sealer).await?;
+            // a pooler throws connections away whose transaction was left open
+            session.execute("COMMIT").await?;
             session.close().await;
             Ok::<(), Error>(())
         });
@@ -358,6 +415,7 @@ impl Plan {
             source,
             copy: copy.into(),
             lock: None,
+            locks_indexes: None,
             bytes: 0,
         });
     }

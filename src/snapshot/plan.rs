@@ -7,9 +7,10 @@ use bstr::BString;
 use super::lock::Snapshot;
 use crate::archive::{Contents, Entry, EntryId};
 use crate::rows::{copy_statement, slices};
+use crate::sql;
 
 /// Smaller pieces of a table are not worth a statement of their own.
-const LEAST_SLICE: u64 = 64 << 20;
+pub const LEAST_SLICE: u64 = 64 << 20;
 
 /// Pieces a connection, so that the last ones end at about the same time.
 const SLICES_PER_JOB: u64 = 4;
@@ -23,6 +24,8 @@ pub struct Task {
     pub copy: BString,
     /// Locked once more before reading. None where a lock is not taken.
     pub lock: Option<BString>,
+    /// Locks what the planner will lock beside the table. None where nothing is planned.
+    pub locks_indexes: Option<BString>,
     /// Estimate, for order and progress.
     pub bytes: u64,
 }
@@ -41,8 +44,6 @@ pub struct Plan {
     pub sources: Vec<Source>,
     /// Largest last: workers take from the end.
     pub tasks: Vec<Task>,
-    /// Sequences, whose values are read together: entry, and the sequence as SQL.
-    pub sequences: Vec<(EntryId, BString)>,
     /// The entry of the large objects.
     pub large_objects: Option<EntryId>,
     pub bytes: u64,
@@ -50,8 +51,25 @@ pub struct Plan {
     pub skipped: Vec<(EntryId, String)>,
 }
 
+/// Sequences, whose values are read together: entry, and the sequence as SQL.
+pub fn sequences(entries: &[Entry]) -> Vec<(EntryId, BString)> {
+    entries
+        .iter()
+        .filter_map(|entry| match &entry.contents {
+            Contents::SequenceValue { sequence } => Some((entry.id, sequence.clone())),
+            _ => None,
+        })
+        .collect()
+}
+
 /// Plans for so many connections. `standby`: unlogged tables cannot be read.
-pub fn plan(entries: &[Entry], snapshot: &Snapshot, jobs: usize, standby: bool) -> Plan {
+pub fn plan(
+    entries: &[Entry],
+    snapshot: &Snapshot,
+    jobs: usize,
+    least_slice: u64,
+    standby: bool,
+) -> Plan {
     let relations: HashMap<(&[u8], &[u8]), _> = snapshot
         .relations
         .iter()
@@ -67,15 +85,13 @@ pub fn plan(entries: &[Entry], snapshot: &Snapshot, jobs: usize, standby: bool) 
         .iter()
         .map(|relation| relation.bytes())
         .sum();
-    let largest_slice = (total / (jobs as u64 * SLICES_PER_JOB).max(1)).max(LEAST_SLICE);
+    let largest_slice = (total / (jobs as u64 * SLICES_PER_JOB).max(1)).max(least_slice.max(1));
 
     let mut plan = Plan::default();
     for entry in entries {
         match &entry.contents {
-            Contents::None => {}
-            Contents::SequenceValue { sequence } => {
-                plan.sequences.push((entry.id, sequence.clone()));
-            }
+            // sequences are read together, before
+            Contents::None | Contents::SequenceValue { .. } => {}
             Contents::LargeObjects => plan.large_objects = Some(entry.id),
             Contents::Rows {
                 relation: target,
@@ -110,6 +126,7 @@ pub fn plan(entries: &[Entry], snapshot: &Snapshot, jobs: usize, standby: bool) 
                     tasks: slices.len() as u32,
                 });
                 let share = bytes / slices.len() as u64;
+                let planned = slices.len() > 1 || !filter.is_empty();
                 for slice in slices {
                     plan.tasks.push(Task {
                         entry: entry.id,
@@ -118,6 +135,7 @@ pub fn plan(entries: &[Entry], snapshot: &Snapshot, jobs: usize, standby: bool) 
                         lock: relation.map(|relation| {
                             super::lock::lock_statement(std::slice::from_ref(relation), true)
                         }),
+                        locks_indexes: planned.then(|| sql!("SELECT FROM ONLY {} LIMIT 0", target)),
                         bytes: share,
                     });
                 }

@@ -10,6 +10,7 @@ use super::rows::{Collector, FULL_BLOCK, Seal, Tally};
 use super::sealing::Sealer;
 use crate::archive::{BlockBuilder, EndRecord};
 use crate::error::{Error, Result, ResultExt};
+use crate::postgres::settings::set_local;
 use crate::postgres::{CopyProgress, Session, TransactionState};
 use crate::report::Progress;
 
@@ -98,13 +99,15 @@ impl Work {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
+            // before the queue: a worker leaves after its last task has been handed over
+            let alone = self.busy.load(Ordering::SeqCst) == 0;
             let task = {
                 let mut queue = self.queue();
                 queue.for_leader.pop().or_else(|| queue.tasks.pop())
             };
             match task {
                 Some(task) => copier.copy(session, &task).await?,
-                None if self.busy.load(Ordering::SeqCst) == 0 => break,
+                None if alone => break,
                 None => changed.await,
             }
         }
@@ -114,14 +117,28 @@ impl Work {
 
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
+/// Long enough for a lock that is free, or is released in the normal course of things.
+const INDEX_LOCK_WAIT: &str = "500ms";
+
 /// Locks a task's table in the worker's own transaction, without waiting: behind somebody who
 /// waits for ACCESS EXCLUSIVE, which the leader's lock keeps waiting, a worker would wait for ever
 /// and the server could not see it. False if the lock is not to be had.
+///
+/// A query over the table locks its indexes as well, for as long as the transaction lasts. REINDEX
+/// wants them for itself while the table's lock lets it pass, so that one of our sessions may hold
+/// up a REINDEX that holds up another: those locks are taken here too, with a limit.
 async fn lock_again(session: &mut Session, task: &Task) -> Result<bool> {
     let Some(lock) = &task.lock else {
         return Ok(true);
     };
-    let statement = crate::sql!("SAVEPOINT rdump_lock; {}; RELEASE rdump_lock", lock);
+    let mut statement = crate::sql!("SAVEPOINT rdump_lock; {};", lock);
+    if let Some(plan) = &task.locks_indexes {
+        statement.extend_from_slice(&set_local("lock_timeout", INDEX_LOCK_WAIT));
+        statement.extend_from_slice(plan);
+        statement.extend_from_slice(b";");
+        statement.extend_from_slice(&set_local("lock_timeout", "0"));
+    }
+    statement.extend_from_slice(b"RELEASE rdump_lock");
     match session.execute(statement).await {
         Ok(()) => Ok(true),
         Err(error) if error.sqlstate() == Some(LOCK_NOT_AVAILABLE) => {

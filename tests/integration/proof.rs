@@ -51,6 +51,7 @@ impl Archive {
             lock_wait: std::time::Duration::from_secs(10),
             sync: false,
             scope: Scope::default(),
+            least_slice: rdump::snapshot::LEAST_SLICE,
             window_hook: None,
         };
         runtime()

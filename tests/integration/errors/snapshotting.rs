@@ -37,6 +37,7 @@ fn with_hook(
         lock_wait: Duration::from_secs(30),
         sync: false,
         scope: Scope::default(),
+        least_slice: rdump::snapshot::LEAST_SLICE,
         window_hook: Some(hook),
     };
     tokio::runtime::Runtime::new()
@@ -111,7 +112,7 @@ fn a_table_locked_by_somebody_else() {
             &format!(
                 "rdump: error: could not lock all tables within 0.3 s: process {process} (user \
                  \"postgres\") holds an ACCESS EXCLUSIVE lock on table sales.orders, \
-                 running: LOCK TABLE sales.orders;\n\
+                 idle in transaction after: LOCK TABLE sales.orders;\n\
                  rdump: hint: wait for that session to end, or allow more time with \
                  --lock-wait-timeout\n"
             ),
