@@ -79,4 +79,7 @@ pub struct Entry {
     /// Entries that must be restored before this one. Sorted, without repeats.
     pub dependencies: Vec<EntryId>,
     pub contents: Contents,
+    /// Where its rows go, as SQL, if not into their own relation: the root of partitions whose rows
+    /// may belong elsewhere after a restore (hashes of enum values depend on OIDs).
+    pub load_into: Option<BString>,
 }

@@ -47,13 +47,13 @@ prop_compose! {
         (owner_target, tablespace, access_method) in (option::of(name()), option::of(name()), option::of(name())),
         (create, drop, drop_if_exists) in (name(), name(), name()),
         dependencies in proptest::collection::btree_set(1..u32::MAX, 0..6),
-        contents in contents(),
+        (contents, load_into) in (contents(), option::of(name())),
     ) -> Entry {
         Entry {
             id: EntryId(id), kind, section, pass, schema, name, relation, owner, owner_target,
             tablespace, access_method, create, drop, drop_if_exists,
             dependencies: dependencies.into_iter().map(EntryId).collect(),
-            contents,
+            contents, load_into,
         }
     }
 }

@@ -23,6 +23,7 @@ pub(super) const ENTRY_TAG_DROP: u64 = 12;
 pub(super) const ENTRY_TAG_DROP_IF_EXISTS: u64 = 13;
 pub(super) const ENTRY_TAG_DEPENDENCIES: u64 = 14;
 pub(super) const ENTRY_TAG_CONTENTS: u64 = 15;
+pub(super) const ENTRY_TAG_LOAD_INTO: u64 = 16;
 
 pub(super) const CONTENTS_ROWS: u8 = 1;
 pub(super) const CONTENTS_SEQUENCE_VALUE: u8 = 2;
@@ -75,6 +76,9 @@ pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) -> Result<()> {
     }
     if let Some(value) = contents_bytes(&entry.contents) {
         put(ENTRY_TAG_CONTENTS, &value);
+    }
+    if let Some(relation) = &entry.load_into {
+        put(ENTRY_TAG_LOAD_INTO, relation);
     }
     if body.len() > MAX_ENTRY_LENGTH as usize {
         return Err(Error::new(format!(
@@ -154,6 +158,7 @@ fn parse_entry(record: &[u8], expected: u32) -> Result<Entry> {
         drop_if_exists: BString::default(),
         dependencies: Vec::new(),
         contents: Contents::None,
+        load_into: None,
     };
     let incomplete = cursor.damaged("a field is missing");
     cursor.fields(None, |tag, field| {
@@ -198,6 +203,7 @@ fn parse_entry(record: &[u8], expected: u32) -> Result<Entry> {
             ENTRY_TAG_DROP_IF_EXISTS => entry.drop_if_exists = rest_not_empty(field)?,
             ENTRY_TAG_DEPENDENCIES => entry.dependencies = parse_dependencies(field)?,
             ENTRY_TAG_CONTENTS => entry.contents = parse_contents(field, &what)?,
+            ENTRY_TAG_LOAD_INTO => entry.load_into = Some(rest(field)?),
             _ => return Ok(false),
         }
         Ok(true)

@@ -214,6 +214,7 @@ impl Rendering<'_> {
                     drop_if_exists,
                     dependencies,
                     contents: definition.contents.clone(),
+                    load_into: definition.load_into.clone(),
                 });
                 own = Some(id);
                 self.entry_of[node] = own;
@@ -345,6 +346,7 @@ impl Rendering<'_> {
             drop_if_exists: BString::default(),
             dependencies: needed.to_vec(),
             contents: Contents::None,
+            load_into: None,
         });
     }
 }

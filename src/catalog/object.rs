@@ -29,6 +29,7 @@ pub mod class {
     pub const REWRITE: u32 = 2618;
     pub const TRIGGER: u32 = 2620;
     pub const EXTENSION: u32 = 3079;
+    pub const STATISTIC_EXT: u32 = 3381;
     pub const POLICY: u32 = 3256;
     pub const COLLATION: u32 = 3456;
 }
@@ -176,6 +177,8 @@ pub struct Definition {
     pub tablespace: Option<BString>,
     pub access_method: Option<BString>,
     pub contents: Contents,
+    /// Where rows go if not into their own relation.
+    pub load_into: Option<BString>,
 }
 
 impl Definition {
@@ -200,6 +203,7 @@ impl Definition {
             tablespace: None,
             access_method: None,
             contents: Contents::None,
+            load_into: None,
         }
     }
 

@@ -7,7 +7,7 @@ use crate::postgres::Connector;
 use crate::postgres::conninfo::{ConnectionFlags, Environment, PasswordPrompt, resolve};
 
 /// `-h` is the host here, as in all of PostgreSQL's programs.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Connection")]
 pub struct ConnectionArguments {
     /// Database name, or a connection string (postgresql://... or key=value ...)

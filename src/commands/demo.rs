@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::output::bytes;
-use crate::archive::Codec;
+use crate::archive::{Codec, RandomReader};
 use crate::catalog::Scope;
 use crate::error::{Error, Result};
 use crate::postgres::Connector;
 use crate::postgres::conninfo::{ConnectionFlags, Environment, resolve};
 use crate::postgres::disposable::DisposableServer;
-use crate::proof::verify_file;
+use crate::proof::{CompareOptions, compare, verify_file};
 use crate::report::Progress;
 use crate::restore::{self, Input};
 use crate::snapshot::{self, Output};
@@ -28,7 +28,7 @@ pub struct Arguments {
     #[arg(long, value_name = "MAJOR")]
     server: Option<u32>,
     /// Size of the sample database; 1 has some 60,000 rows
-    #[arg(long, value_name = "FACTOR", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "FACTOR", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     scale: u32,
 }
 
@@ -115,6 +115,23 @@ impl Arguments {
             ),
         );
 
+        let reader = RandomReader::open(LocalFile::open(&file)?)?;
+        let options = CompareOptions {
+            jobs: CONNECTIONS,
+            ..CompareOptions::default()
+        };
+        let (comparison, took) = timed(compare(
+            &reader,
+            connector(&server, "shop_restored")?,
+            &options,
+            Arc::new(Progress::default()),
+        ))
+        .await?;
+        step("proof", took, &comparison.to_string());
+        if !comparison.is_equal() {
+            return Err(Error::new("the restored database differs from the archive"));
+        }
+        drop(server);
         println!(
             "\nAll of it took {:.1} s. The server is gone again.",
             whole.elapsed().as_secs_f64()

@@ -1,12 +1,17 @@
 //! `rdump verify`
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 
+use super::connection::ConnectionArguments;
+use super::interrupt::or_cancelled;
 use super::output::{OutputArguments, bytes, print_json};
+use crate::archive::RandomReader;
 use crate::error::{Error, Outcome, Result};
-use crate::proof::verify_file;
+use crate::proof::{CompareOptions, compare, verify_file};
+use crate::report::Progress;
 use crate::storage::LocalFile;
 
 #[derive(Debug, Args)]
@@ -16,6 +21,26 @@ pub struct Arguments {
     /// The archive
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Prove this database equal to the archive: definitions, rows, sequences, large objects,
+    /// privileges, and that indexes and constraints are valid
+    #[arg(long, value_name = "CONNINFO")]
+    against: Option<String>,
+    /// With --against: connections that read rows
+    #[arg(short = 'j', long, value_name = "N", default_value_t = 2, requires = "against",
+          value_parser = clap::value_parser!(u16).range(1..=1000))]
+    jobs: u16,
+    /// With --against: the archive was restored with -O
+    #[arg(short = 'O', long, requires = "against")]
+    no_owner: bool,
+    /// With --against: the archive was restored with -x
+    #[arg(short = 'x', long, requires = "against")]
+    no_privileges: bool,
+    /// With --against: compare definitions only
+    #[arg(short = 's', long, requires = "against")]
+    schema_only: bool,
+    /// With --against: never write to the database, not even in a transaction that is rolled back
+    #[arg(long, requires = "against")]
+    read_only: bool,
     /// Decode every block too, count its rows and compare their fingerprints
     #[arg(long)]
     deep: bool,
@@ -23,6 +48,64 @@ pub struct Arguments {
 
 impl Arguments {
     pub async fn run(self) -> Result<()> {
+        self.check_file().await?;
+        match &self.against {
+            Some(conninfo) => self.compare(conninfo).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn compare(&self, conninfo: &str) -> Result<()> {
+        let connector = ConnectionArguments {
+            dbname: Some(conninfo.to_owned()),
+            ..ConnectionArguments::default()
+        }
+        .connector()?;
+        let options = CompareOptions {
+            jobs: usize::from(self.jobs),
+            no_owner: self.no_owner,
+            no_privileges: self.no_privileges,
+            no_data: self.schema_only,
+            read_only: self.read_only,
+            ..CompareOptions::default()
+        };
+        let reader = RandomReader::open(LocalFile::open(&self.file)?)?;
+        let progress = Arc::new(Progress::default());
+        let watching = self.output.watch(Arc::clone(&progress), "comparing");
+        let comparison = or_cancelled(
+            &connector,
+            compare(&reader, connector.clone(), &options, progress),
+        )
+        .await;
+        drop(watching);
+        let comparison = comparison?;
+        for warning in &comparison.warnings {
+            self.output.warn(warning);
+        }
+        if self.output.json {
+            for finding in &comparison.findings {
+                print_json(&serde_json::json!({"type": "finding", "finding": finding}));
+            }
+            print_json(&serde_json::json!({
+                "type": "summary",
+                "outcome": if comparison.is_equal() { "equal" } else { "different" },
+                "findings": comparison.findings.len(),
+                "compared": comparison.compared,
+            }));
+        } else {
+            println!("{comparison}");
+        }
+        if comparison.is_equal() {
+            return Ok(());
+        }
+        Err(Error::new(format!(
+            "the database differs from the archive: {} findings",
+            comparison.findings.len()
+        ))
+        .outcome(Outcome::Partial))
+    }
+
+    async fn check_file(&self) -> Result<()> {
         let deep = self.deep;
         let file = self.file.clone();
         let report = tokio::task::spawn_blocking(move || verify_file(LocalFile::open(file)?, deep))

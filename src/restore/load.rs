@@ -22,6 +22,7 @@ pub async fn load(
         Contents::Rows {
             relation, columns, ..
         } => {
+            let relation = entry.load_into.as_ref().unwrap_or(relation);
             let columns = sql::join(columns.iter().map(sql::identifier), ", ");
             let copy = if columns.is_empty() {
                 sql!("COPY {} FROM STDIN", relation)
@@ -30,7 +31,9 @@ pub async fn load(
             };
             copy_in(session, &copy, rows, progress).await
         }
-        Contents::SequenceValue { sequence } => set_sequence(session, sequence, rows).await,
+        Contents::SequenceValue { sequence } => {
+            set_sequence(session, sequence, rows, progress).await
+        }
         Contents::LargeObjects => large_objects(session, rows, progress).await,
     }
 }
@@ -76,7 +79,12 @@ async fn collect(mut rows: Rows) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-async fn set_sequence(session: &mut Session, sequence: &BString, rows: Rows) -> Result<u64> {
+async fn set_sequence(
+    session: &mut Session,
+    sequence: &BString,
+    rows: Rows,
+    progress: &Progress,
+) -> Result<u64> {
     let row = collect(rows).await?;
     let mut fields = row.as_bytes().trim_ascii_end().split(|&byte| byte == b'\t');
     let number = |field: Option<&[u8]>| -> Option<i64> { field?.to_str().ok()?.parse().ok() };
@@ -91,6 +99,7 @@ async fn set_sequence(session: &mut Session, sequence: &BString, rows: Rows) -> 
             if called == b"t" { "true" } else { "false" }
         ))
         .await?;
+    progress.add(1, row.len() as u64);
     Ok(1)
 }
 

@@ -188,6 +188,7 @@ impl Parallel {
         if emptied && outcome.is_ok() {
             // what other connections had loaded of it: all or nothing, as a single COPY would be
             if let Contents::Rows { relation, .. } = &entry.contents
+                && entry.load_into.is_none()
                 && let Err(error) = session.execute(sql!("TRUNCATE ONLY {}", relation)).await
             {
                 outcome = after_failure(session, shared, entry, "emptying it", error).await;

@@ -37,6 +37,10 @@ pub struct Schedule {
     ready: BTreeSet<(Reverse<u64>, usize)>,
     running: HashSet<usize>,
     left: usize,
+    data_left: usize,
+    /// Wait for all data: a domain's constraint concerns any table.
+    behind_data: Vec<usize>,
+    is_data: Vec<bool>,
 }
 
 /// Where a node's entry stands, and the node, to be handed back when done.
@@ -85,6 +89,12 @@ impl Schedule {
                 size: if is_data(entry) { size(entry.id) } else { 0 },
             })
             .collect();
+        let data: Vec<bool> = nodes
+            .iter()
+            .map(|node| is_data(&entries[node.entry]))
+            .collect();
+        let data_left = data.iter().filter(|is_data| **is_data).count();
+        let mut behind_data = Vec::new();
         for node in 0..nodes.len() {
             let entry = &entries[nodes[node].entry];
             let mut needed: BTreeSet<usize> = BTreeSet::new();
@@ -102,10 +112,21 @@ impl Schedule {
             if !is_data(entry) {
                 nodes[node].size = rows;
             }
+            if !is_data(entry) && nodes[node].trees.is_empty() && entry.section == Section::PostData
+            {
+                behind_data.push(node);
+            }
             nodes[node].unmet = needed.len();
             for other in needed {
                 nodes[other].dependents.push(node);
             }
+        }
+        if data_left > 0 {
+            for &node in &behind_data {
+                nodes[node].unmet += 1;
+            }
+        } else {
+            behind_data.clear();
         }
         let left = nodes.len();
         let ready = nodes
@@ -119,6 +140,9 @@ impl Schedule {
             ready,
             running: HashSet::new(),
             left,
+            data_left,
+            behind_data,
+            is_data: data,
         }
     }
 
@@ -163,7 +187,14 @@ impl Schedule {
             return;
         }
         self.left -= 1;
-        for dependent in std::mem::take(&mut self.nodes[step.node].dependents) {
+        let mut released = std::mem::take(&mut self.nodes[step.node].dependents);
+        if self.is_data[step.node] {
+            self.data_left -= 1;
+            if self.data_left == 0 {
+                released.append(&mut self.behind_data);
+            }
+        }
+        for dependent in released {
             let node = &mut self.nodes[dependent];
             node.unmet -= 1;
             if node.unmet == 0 {
@@ -264,6 +295,22 @@ impl Family {
                 while let Some(id) = table.filter(|id| seen.insert(*id)) {
                     rows.entry(id).or_default().push(entry.id);
                     table = parent_of.get(&id).copied();
+                }
+            }
+        }
+        // rows that may land anywhere in their tree are waited for by all of it
+        let anywhere: Vec<(EntryId, usize)> = entries
+            .iter()
+            .filter(|entry| entry.load_into.is_some())
+            .flat_map(|entry| entry.dependencies.iter().map(|table| (entry.id, *table)))
+            .filter_map(|(data, table)| Some((data, sets.find(*tables.get(&table)?))))
+            .collect();
+        for (table, position) in &tables {
+            let tree = sets.find(*position);
+            for (data, _) in anywhere.iter().filter(|(_, other)| *other == tree) {
+                let waited = rows.entry(*table).or_default();
+                if !waited.contains(data) {
+                    waited.push(*data);
                 }
             }
         }

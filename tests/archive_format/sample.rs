@@ -153,6 +153,7 @@ pub fn entry(id: u32, kind: &str, name: &str, contents: Contents) -> Entry {
         owner_target: None,
         tablespace: None,
         access_method: None,
+        load_into: None,
         create: format!("CREATE {kind} {name};\n").into(),
         drop: Default::default(),
         drop_if_exists: Default::default(),

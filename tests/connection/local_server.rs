@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::unistd::User;
@@ -168,10 +169,23 @@ impl Drop for Server {
 }
 
 /// Never skips: a test that needs a server and finds none fails.
+/// Where PostgreSQL's server programs are; Debian's package is installed where there are none.
 fn binaries() -> PathBuf {
-    if let Some(folder) = std::env::var_os("RDUMP_TEST_POSTGRES_BIN") {
-        return PathBuf::from(folder);
-    }
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    FOUND
+        .get_or_init(|| {
+            if let Some(folder) = std::env::var_os("RDUMP_TEST_POSTGRES_BIN") {
+                return PathBuf::from(folder);
+            }
+            find_binaries().unwrap_or_else(|| {
+                install();
+                find_binaries().expect("Debian's postgresql package has server programs")
+            })
+        })
+        .clone()
+}
+
+fn find_binaries() -> Option<PathBuf> {
     let mut found: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
@@ -183,12 +197,35 @@ fn binaries() -> PathBuf {
         .filter(|(_, folder)| folder.join("initdb").exists())
         .collect();
     found.sort();
-    found.pop().map(|(_, folder)| folder).unwrap_or_else(|| {
-        panic!(
-            "no PostgreSQL server binaries found: install postgresql, or name their folder in \
-             RDUMP_TEST_POSTGRES_BIN"
-        )
-    })
+    found.pop().map(|(_, folder)| folder)
+}
+
+/// Installs the server without letting Debian make and start a cluster of its own.
+fn install() {
+    const SCRIPT: &str = "set -e
+        export DEBIAN_FRONTEND=noninteractive
+        mkdir -p /etc/postgresql-common
+        test -e /etc/postgresql-common/createcluster.conf ||
+            echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf
+        apt-get update -q
+        apt-get install -qy --no-install-recommends -o Dpkg::Options::=--force-confold postgresql";
+    let mut command = if nix::unistd::geteuid().is_root() {
+        Command::new("sh")
+    } else {
+        let mut command = Command::new("sudo");
+        command.args(["-n", "sh"]);
+        command
+    };
+    let output = command
+        .args(["-c", SCRIPT])
+        .output()
+        .expect("running the installation");
+    assert!(
+        output.status.success(),
+        "no PostgreSQL server programs here, and installing them failed: install postgresql, or \
+         name their folder in RDUMP_TEST_POSTGRES_BIN\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// Servers refuse to run as root: then they run as postgres.

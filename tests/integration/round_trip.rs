@@ -3,8 +3,7 @@
 use tempfile::TempDir;
 
 use crate::support::{
-    self, Server, TestDatabase, assert_same_schema, fixture, fixture_path, row_counts_and_hashes,
-    server,
+    self, Server, TestDatabase, assert_same_schema, row_counts_and_hashes, server,
 };
 
 /// From, to: every round trip on both, and an upgrade.
@@ -32,6 +31,14 @@ fn through_rdump(source: &TestDatabase, target: &'static Server, prefix: &str) -
         "-d",
         &restored.conninfo(),
         "--parallel",
+        "4",
+    ]);
+    support::rdump_ok(&[
+        "verify",
+        archive,
+        "--against",
+        &restored.conninfo(),
+        "-j",
         "4",
     ]);
     restored
@@ -80,7 +87,7 @@ fn two_thousand_tables() {
         source.sql(
             "SELECT format('CREATE TABLE t%s (id serial PRIMARY KEY, name text NOT NULL, parent integer); \
                             INSERT INTO t%s (name) SELECT md5(i::text) FROM generate_series(1, %s) i; \
-                            CREATE INDEX ON t%s (name); COMMENT ON TABLE t%s IS ''number %s''', i, i, i %% 7, i, i, i)
+                            CREATE INDEX ON t%s (name); COMMENT ON TABLE t%s IS ''number %s''', i, i, i % 7, i, i, i)
              FROM generate_series(1, 2000) i
              \\gexec",
         );
@@ -88,42 +95,35 @@ fn two_thousand_tables() {
     }
 }
 
-/// Every fixture of `fixtures/kinds`, alone and all together in one database.
+/// Every fixture of `fixtures/kinds`, alone and all together in one database; the second
+/// generation, made of the first, is judged too.
 #[test]
 fn every_kind_of_object() {
     for (from, to) in PAIRS {
         server(from).ensure_roles();
-        server(to).ensure_roles();
+        server(to).copy_roles(server(from));
         let together = server(from).create_database("kinds");
-        for kind in kinds() {
-            load_kind(&together, &kind, from);
+        let mut failed = Vec::new();
+        for kind in support::kinds() {
+            // what default privileges say holds for all that is made after them
+            if kind != "default_privileges" {
+                support::load_kind(&together, &kind);
+            }
             let alone = server(from).create_database(&format!("kind_{kind}"));
-            load_kind(&alone, &kind, from);
-            eprintln!("{from} to {to}: {kind}");
-            check_round_trip(&alone, server(to), &format!("kind_{kind}_restored"));
+            support::load_kind(&alone, &kind);
+            let outcome = std::panic::catch_unwind(|| {
+                check_round_trip(&alone, server(to), &format!("kind_{kind}_restored"));
+            });
+            if outcome.is_err() {
+                failed.push(kind);
+            }
         }
-        eprintln!("{from} to {to}: all kinds together");
+        assert!(
+            failed.is_empty(),
+            "{from} to {to}: these kinds failed: {failed:?}"
+        );
+        support::load_kind(&together, "default_privileges");
         check_round_trip(&together, server(to), "kinds_restored");
-    }
-}
-
-fn kinds() -> Vec<String> {
-    let mut kinds: Vec<String> = std::fs::read_dir(fixture_path("kinds"))
-        .expect("the folder of fixtures")
-        .filter_map(|file| file.expect("a file").file_name().into_string().ok())
-        .filter_map(|name| name.strip_suffix(".sql").map(str::to_owned))
-        .filter(|name| !name.starts_with('_') && !name.contains('.'))
-        .collect();
-    kinds.sort();
-    assert!(kinds.len() > 10, "too few fixtures: {kinds:?}");
-    kinds
-}
-
-fn load_kind(database: &TestDatabase, kind: &str, major: u32) {
-    database.sql(&fixture(&format!("kinds/{kind}.sql")));
-    let newer = format!("kinds/{kind}.18.sql");
-    if major >= 18 && fixture_path(&newer).exists() {
-        database.sql(&fixture(&newer));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use bstr::{BString, ByteSlice};
 
+use super::relation::{depends_on_extensions, extensions_column};
 use super::routines;
 use crate::archive::Section;
 use crate::catalog::object::{CatalogObject, Defining, Definition, Identity, class};
@@ -22,18 +23,23 @@ pub struct Function {
     clauses: BString,
     /// With names, modes and defaults.
     arguments: BString,
+    /// It goes with these, though it is none of their members.
+    extensions: Vec<BString>,
 }
 
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Function>> {
+    let columns = extensions_column("pg_proc", "p.oid");
     let query = routines::query(
-        "p.prokind, p.proretset, p.prosrc, p.probin, p.provolatile, p.proisstrict, p.prosecdef,
+        &format!(
+            "{columns}, p.prokind, p.proretset, p.prosrc, p.probin, p.provolatile, p.proisstrict, p.prosecdef,
          p.proleakproof, p.proparallel, p.procost, p.prorows, p.proconfig, l.lanname,
          pg_get_function_result(p.oid) AS result,
          pg_get_function_sqlbody(p.oid) AS body,
          nullif(p.prosupport::text, '-') AS support,
          array_to_string(ARRAY(SELECT 'FOR TYPE ' || format_type(a.type, NULL)
                                FROM unnest(p.protrftypes) WITH ORDINALITY AS a (type, number)
-                               ORDER BY a.number), ', ') AS transforms",
+                               ORDER BY a.number), ', ') AS transforms"
+        ),
         "JOIN pg_language l ON l.oid = p.prolang",
         // what the system made along with something else is that object's, as constructors of
         // range types are
@@ -55,6 +61,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Function>> {
                 clauses: clauses(row).map_err(|error| {
                     error.context(format!("reading function {}", identity.sql()))
                 })?,
+                extensions: row.texts("extensions")?,
                 identity,
             });
         }
@@ -168,13 +175,17 @@ impl CatalogObject for Function {
     fn define(&self, context: &Defining<'_>) -> Result<Option<Definition>> {
         let name = self.identity.sql();
         let signature = sql!("{}({})", name, self.identity_arguments);
-        let create = sql!(
+        let mut create = sql!(
             "CREATE {} {}({}){};\n",
             self.keyword(),
             name,
             self.arguments,
             self.clauses
         );
+        create.extend_from_slice(&depends_on_extensions(
+            &sql!("{} {}", self.keyword(), signature),
+            &self.extensions,
+        ));
         let definition = Definition::new(
             self.keyword(),
             context.section(self.identity.address, Section::PreData),

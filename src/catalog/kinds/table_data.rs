@@ -16,6 +16,8 @@ pub struct TableData {
     identity: Identity,
     columns: Vec<BString>,
     filter: BString,
+    /// The root of its partition tree, where rows may belong to another leaf after a restore.
+    load_into: Option<BString>,
     /// Configuration tables that this one refers to: their foreign keys stand already.
     references: Vec<Address>,
 }
@@ -35,7 +37,13 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<TableData>> {
                         ARRAY(SELECT a.attname FROM pg_attribute a
                               WHERE a.attrelid = c.oid AND a.attnum > 0
                                 AND NOT a.attisdropped AND a.attgenerated = ''
-                              ORDER BY a.attnum) AS columns
+                              ORDER BY a.attnum) AS columns,
+                        CASE WHEN c.relispartition AND EXISTS (
+                                 SELECT FROM pg_partition_ancestors(c.oid) AS p(oid)
+                                 JOIN pg_partitioned_table t ON t.partrelid = p.oid
+                                 JOIN pg_opclass o ON o.oid = ANY (t.partclass)
+                                 WHERE t.partstrat = 'h' AND o.opcintype = 'anyenum'::regtype)
+                             THEN pg_partition_root(c.oid)::regclass END AS load_into
                  FROM pg_class c
                  {OWNER_JOINS}
                  WHERE c.relkind = 'r' AND {USER_SCHEMAS}"
@@ -52,6 +60,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<TableData>> {
                 identity: identity.part(Part::Data),
                 columns: row.texts("columns")?,
                 filter: filter.unwrap_or_default(),
+                load_into: row.optional_text("load_into")?,
                 references: references.remove(&oid).unwrap_or_default(),
             });
         }
@@ -117,6 +126,7 @@ impl CatalogObject for TableData {
             columns: self.columns.clone(),
             filter: self.filter.clone(),
         };
+        definition.load_into = self.load_into.clone();
         Ok(Some(definition))
     }
 }

@@ -196,6 +196,7 @@ mod tests {
             drop_if_exists: BString::default(),
             dependencies: needed.iter().copied().map(EntryId).collect(),
             contents: Contents::None,
+            load_into: None,
         }
     }
 
