@@ -23,6 +23,7 @@ pub const ROW_SETTINGS: &[(&str, &str)] = &[
 const READING_SETTINGS: &[(&str, &str)] = &[
     ("search_path", ""),
     ("row_security", "off"),
+    ("standard_conforming_strings", "on"),
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
