@@ -77,7 +77,9 @@ pub(super) async fn read(
                 "SELECT a.attrelid, a.attnum, a.attname,
                         format_type(a.atttypid, a.atttypmod) AS type,
                         a.attislocal, a.attgenerated, a.attstattarget, a.attstorage, t.typstorage,
-                        a.attcompression, a.attoptions,
+                        a.attcompression,
+                        ARRAY(SELECT o FROM unnest(a.attoptions) AS o
+                              WHERE NOT starts_with(o, 'pg_attver=')) AS attoptions,
                         cn.nspname AS collation_schema, cl.collname AS collation,
                         d.oid AS default_oid, pg_get_expr(d.adbin, d.adrelid) AS \"default\",
                         {not_null}
@@ -154,6 +156,8 @@ impl Column {
                 b'l' => Some("lz4"),
                 _ => None,
             },
+            // without pg_attver: a version that patched servers (15.20 and its like) keep for
+            // themselves; their pg_dump leaves it out as well
             options: row.texts("attoptions")?,
         })
     }
