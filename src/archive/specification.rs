@@ -95,6 +95,7 @@ fn of_the_code() -> BTreeMap<String, String> {
         ENTRY_TAG_DROP_IF_EXISTS,
         ENTRY_TAG_DEPENDENCIES,
         ENTRY_TAG_CONTENTS,
+        ENTRY_TAG_LOAD_INTO,
         CONTENTS_ROWS,
         CONTENTS_SEQUENCE_VALUE,
         CONTENTS_LARGE_OBJECTS,
