@@ -197,7 +197,8 @@ impl Rendering<'_> {
         let mut own = None;
         let bare = definition.create.is_empty()
             && definition.contents == Contents::None
-            && definition.drop == Drop::None;
+            && definition.drop == Drop::None
+            && definition.owner_target.is_none();
         if !member || definition.contents != Contents::None {
             let dependencies = self.dependencies(node);
             let id = self.next_id();

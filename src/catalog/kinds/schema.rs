@@ -1,7 +1,7 @@
 //! Schemas.
 
 use crate::archive::Section;
-use crate::catalog::object::{CatalogObject, Defining, Definition, Identity, class};
+use crate::catalog::object::{CatalogObject, Defining, Definition, Drop, Identity, class};
 use crate::catalog::reader::Reader;
 use crate::error::Result;
 use crate::sql;
@@ -59,7 +59,7 @@ impl CatalogObject for Schema {
         } else {
             sql!("CREATE SCHEMA {};\n", name)
         };
-        let definition = Definition::new(
+        let mut definition = Definition::new(
             "SCHEMA",
             Section::PreData,
             self.identity.name.clone(),
@@ -67,6 +67,10 @@ impl CatalogObject for Schema {
         )
         .target(sql!("SCHEMA {}", name))
         .privileges("SCHEMA", name);
+        if self.is_public() {
+            // what is not created again must not be dropped
+            definition.drop = Drop::None;
+        }
         Ok(Some(definition))
     }
 }
