@@ -68,7 +68,7 @@ impl CatalogObject for Schema {
         .target(sql!("SCHEMA {}", name))
         .privileges("SCHEMA", name);
         if self.is_public() {
-            // nothing of ours would make it again
+            // what is not created again must not be dropped
             definition.drop = Drop::None;
         }
         Ok(Some(definition))
