@@ -22,9 +22,11 @@ lint:
 bench:
     cargo bench
 
-# The tests that take long: those marked #[ignore].
-soak:
-    cargo test --release -- --ignored
+# The same tests at full length: thousands of damaged archives, hundreds of killed snapshots, hours. Then ten
+# minutes of fuzzing.
+soak *FILTER:
+    RDUMP_SOAK=1 cargo test --release {{ FILTER }}
+    fuzz/run 600
 
 # The whole cycle on a disposable server.
 demo:

@@ -65,7 +65,9 @@ fn main() {
             "-d",
             &bench,
             "-c",
-            "UPDATE pgbench_accounts SET filler = md5(aid::text) || md5((aid * 7)::text); VACUUM (FULL, ANALYZE)",
+            "UPDATE pgbench_accounts SET filler = md5(aid::text) || md5((aid * 7)::text)",
+            "-c",
+            "VACUUM (FULL, ANALYZE)",
         ],
     );
 

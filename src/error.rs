@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+pub use tokio_postgres::error::SqlState;
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// How the process ends (`docs/exit-codes.md` lists them for users).
@@ -46,7 +48,7 @@ struct Inner {
     hint: Option<String>,
     outcome: Outcome,
     /// SQLSTATE, where the server raised the error.
-    sqlstate: Option<[u8; 5]>,
+    sqlstate: Option<SqlState>,
 }
 
 impl Error {
@@ -80,7 +82,7 @@ impl Error {
         self
     }
 
-    pub fn with_sqlstate(mut self, sqlstate: [u8; 5]) -> Error {
+    pub fn with_sqlstate(mut self, sqlstate: SqlState) -> Error {
         self.0.sqlstate = Some(sqlstate);
         self
     }
@@ -97,11 +99,8 @@ impl Error {
         self.0.outcome.exit_code()
     }
 
-    pub fn sqlstate(&self) -> Option<&str> {
-        self.0
-            .sqlstate
-            .as_ref()
-            .and_then(|code| std::str::from_utf8(code).ok())
+    pub fn sqlstate(&self) -> Option<&SqlState> {
+        self.0.sqlstate.as_ref()
     }
 }
 

@@ -175,20 +175,6 @@ pub struct SealedBlock {
     pub(super) segments: Vec<Segment>,
 }
 
-impl SealedBlock {
-    pub fn stored_length(&self) -> usize {
-        self.stored.len()
-    }
-
-    pub fn raw_length(&self) -> usize {
-        self.raw_length as usize
-    }
-
-    pub fn segments(&self) -> &[Segment] {
-        &self.segments
-    }
-}
-
 /// Seals `raw`. `spare` is a buffer to be used for the result; the one of the two that the sealed
 /// block does not keep is returned, for reuse.
 pub(super) fn seal(

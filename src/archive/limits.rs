@@ -14,9 +14,9 @@ pub const BLOCK_SYNC: [u8; 4] = *b"\xb7rdB";
 pub const BLOCK_HEADER_LENGTH: usize = 32;
 /// Most bytes of a block before compression, its segment table included.
 pub const MAX_BLOCK_LENGTH: u32 = 16 << 20;
-/// What writers aim at for a data block: large enough to compress well, small enough that jobs ×
-/// a few blocks fit in memory.
-pub const TARGET_DATA_BLOCK_LENGTH: u32 = 2 << 20;
+/// A writer seals a data block at the next end of a chunk once its rows, or its segments, have this
+/// length: large enough to compress well, small enough that jobs × a few blocks fit in memory.
+pub const TARGET_DATA_BLOCK_LENGTH: u32 = 1 << 20;
 pub const TARGET_ENTRIES_BLOCK_LENGTH: u32 = 1 << 20;
 /// Bits of a block's flags that a reader must know.
 pub const CRITICAL_BLOCK_FLAGS: u16 = 0x00ff;

@@ -266,11 +266,11 @@ impl BlockBuilder {
         self.buffer.len() - self.closed.min(self.buffer.len())
     }
 
-    /// How many more row bytes fit, with room for the tables of one more rows and one more end
-    /// segment.
-    pub fn room(&self) -> usize {
-        let table = (self.segments.len() + 2) * MOST_SEGMENT_LENGTH + 10 + FOOTER_LENGTH;
-        (MAX_BLOCK_LENGTH as usize).saturating_sub(self.buffer.len() + table)
+    /// Whether the block is to be sealed before more chunks or ends are added: its rows, or its
+    /// segment table, are as long as writers aim at.
+    pub fn is_full(&self) -> bool {
+        let table = self.segments.len() * MOST_SEGMENT_LENGTH;
+        self.closed.max(table) >= TARGET_DATA_BLOCK_LENGTH as usize
     }
 
     /// Closes a whole chunk: the bytes appended since the last call are `rows` whole rows.
@@ -348,5 +348,50 @@ impl BlockBuilder {
             self.spare,
         )?;
         Ok((block, BlockBuilder::with_buffers(spare, Vec::new())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(entry: u32) -> EndRecord {
+        EndRecord {
+            entry: EntryId(entry),
+            rows: u64::MAX,
+            fingerprint: u128::MAX,
+            chunks: u32::MAX,
+            raw_length: u64::MAX,
+        }
+    }
+
+    /// Entries without rows fill a block as well: their end records are of the longest kind here.
+    #[test]
+    fn segments_fill_a_block() {
+        let mut builder = BlockBuilder::new();
+        let mut ends = 0;
+        while !builder.is_full() {
+            builder.end_entry(end(u32::MAX)).unwrap();
+            ends += 1;
+            assert!(ends < 1_000_000, "never full");
+        }
+        let (block, _) = builder.seal(Codec::None).unwrap();
+        let target = TARGET_DATA_BLOCK_LENGTH;
+        assert!(
+            (target / 2..=target).contains(&block.raw_length),
+            "{} bytes for {ends} ends",
+            block.raw_length
+        );
+    }
+
+    #[test]
+    fn rows_fill_a_block() {
+        let mut builder = BlockBuilder::new();
+        builder
+            .buffer()
+            .resize(TARGET_DATA_BLOCK_LENGTH as usize, b'x');
+        assert!(!builder.is_full(), "the chunk is open");
+        builder.end_rows(EntryId(1), 0, 1).unwrap();
+        assert!(builder.is_full());
     }
 }

@@ -120,11 +120,6 @@ impl<R: Read> StreamReader<R> {
         &self.header
     }
 
-    /// Bytes of the archive read so far.
-    pub fn bytes_read(&self) -> u64 {
-        self.offset
-    }
-
     /// Reads the entries. To be called once, before `next_block`.
     pub fn entries(&mut self) -> Result<Vec<Entry>> {
         if self.entries_read {

@@ -6,7 +6,9 @@ use bstr::{BStr, BString, ByteSlice};
 
 use super::dependency::{self, Graph, Node, Sorted};
 use super::kinds::{self, Object};
-use super::object::{Address, Defining, Definition, Drop, Identity, PrivilegeTarget, class};
+use super::object::{
+    Address, Defining, Definition, Drop, Identity, PrivilegeTarget, Privileges, class,
+};
 use super::reader::{Reader, Scope};
 use super::unsupported;
 use crate::archive::{Contents, Entry, EntryId, Pass, Section};
@@ -15,26 +17,23 @@ use crate::postgres::{ServerVersion, Session};
 use crate::sql;
 use crate::sql::privileges::{PrivilegeTargetSql, statements};
 
-/// What was read of a database: its objects, and their entries in restore order.
+/// What was read of a database: the entries of its objects, in restore order.
 #[derive(Debug)]
 pub struct Catalog {
     pub version: ServerVersion,
     pub entries: Vec<Entry>,
+    /// Of every object that can have any, in the order of the entries.
+    pub privileges: Vec<Privileges>,
     /// What the user should know: loops broken, invalid indexes left out.
     pub warnings: Vec<String>,
-    objects: Vec<Object>,
-}
-
-impl Catalog {
-    pub fn objects(&self) -> impl Iterator<Item = &Object> {
-        self.objects.iter()
-    }
+    /// What no entry is made of, since this version does not keep it: "3 event triggers".
+    pub left_out: Vec<String>,
 }
 
 /// Reads all objects in the session's current transaction and orders them.
 pub async fn read(session: &mut Session, scope: &Scope) -> Result<Catalog> {
     let mut reader = Reader::new(session, scope).await?;
-    unsupported::warn(&mut reader).await?;
+    unsupported::read(&mut reader).await?;
     let mut objects = kinds::read_all(&mut reader).await?;
     objects.sort_by_key(natural_order);
     let edges = read_dependencies(&mut reader).await?;
@@ -49,6 +48,7 @@ pub async fn read(session: &mut Session, scope: &Scope) -> Result<Catalog> {
 
     let mut rendering = Rendering {
         entries: Vec::new(),
+        privileges: Vec::new(),
         entry_of: vec![None; objects.len()],
         graph: &graph,
         comments: &comments,
@@ -73,8 +73,9 @@ pub async fn read(session: &mut Session, scope: &Scope) -> Result<Catalog> {
     Ok(Catalog {
         version: reader.version,
         entries: rendering.entries,
+        privileges: rendering.privileges,
         warnings: all_warnings,
-        objects,
+        left_out: reader.take_left_out(),
     })
 }
 
@@ -153,6 +154,7 @@ fn build_graph(objects: &[Object], reader: &Reader<'_>, edges: &[(Address, Addre
                 inline_in: object.inline_in(),
                 may_be_postponed: object.may_be_postponed(),
                 leaves_dummy: object.leaves_dummy(),
+                shell: object.shell(),
                 label: identity.sql().to_string(),
             }
         })
@@ -162,9 +164,16 @@ fn build_graph(objects: &[Object], reader: &Reader<'_>, edges: &[(Address, Addre
         aliases.entry(*member).or_insert(*extension);
     }
     let mut graph = Graph::new(nodes, &aliases);
+    let members = reader.members();
     for &(from, to) in edges {
+        // what stands between its members is the extension's own affair
+        if members
+            .get(&from)
+            .is_some_and(|of| members.get(&to) == Some(of))
+        {
+            continue;
+        }
         graph.depend(from, to);
-        // a member that is kept for its privileges or rows still comes after its extension
     }
     for object in objects {
         let object = object.as_catalog_object();
@@ -172,6 +181,7 @@ fn build_graph(objects: &[Object], reader: &Reader<'_>, edges: &[(Address, Addre
         for needed in object.requires() {
             graph.depend(address, needed);
         }
+        // a member that is kept for its privileges or rows still comes after its extension
         if let Some(&extension) = reader.members().get(&address) {
             graph.depend(address, extension);
         }
@@ -181,6 +191,7 @@ fn build_graph(objects: &[Object], reader: &Reader<'_>, edges: &[(Address, Addre
 
 struct Rendering<'a> {
     entries: Vec<Entry>,
+    privileges: Vec<Privileges>,
     /// The entry of each node that has one.
     entry_of: Vec<Option<EntryId>>,
     graph: &'a Graph,
@@ -234,7 +245,42 @@ impl Rendering<'_> {
         if !member {
             self.add_comments(object, &definition, &needed);
         }
-        self.add_privileges(object, &definition, &needed)
+        if let Some(object_type) = object.default_privileges_for() {
+            self.keep_privileges(identity, &definition, own, "DEFAULT ACL", object_type);
+        }
+        self.add_privileges(object, &definition, own, &needed)
+    }
+
+    fn keep_privileges(
+        &mut self,
+        identity: &Identity,
+        definition: &Definition,
+        entry: Option<EntryId>,
+        kind: &'static str,
+        object_type: &'static str,
+    ) {
+        let target = definition.privileges.as_ref();
+        let fresh = identity.acl_default.clone();
+        let fresh = fresh.unwrap_or_else(|| BString::from("{}"));
+        self.privileges.push(Privileges {
+            entry,
+            kind,
+            schema: identity.schema.clone(),
+            tag: match target {
+                Some(_) => acl_tag(object_type, definition),
+                None => definition.tag.clone(),
+            },
+            relation: attached_relation(identity),
+            owner: identity.owner.clone().unwrap_or_default(),
+            privileges_only: identity.privileges_only,
+            object_type,
+            name: target.map(|target| target.name.clone()).unwrap_or_default(),
+            acl: identity.acl.clone().unwrap_or_else(|| fresh.clone()),
+            fresh,
+            columns: target
+                .map(|target| target.columns.clone())
+                .unwrap_or_default(),
+        });
     }
 
     fn next_id(&self) -> EntryId {
@@ -302,15 +348,22 @@ impl Rendering<'_> {
         &mut self,
         object: &dyn super::CatalogObject,
         definition: &Definition,
+        own: Option<EntryId>,
         needed: &[EntryId],
     ) -> Result<()> {
         let Some(target) = &definition.privileges else {
             return Ok(());
         };
+        self.keep_privileges(
+            object.identity(),
+            definition,
+            own,
+            "ACL",
+            target.object_type,
+        );
         let create = privileges_of(object.identity(), target)?;
         if !create.is_empty() {
-            // as pg_dump has it; the tag tells overloaded functions apart
-            let tag = sql!("{} {}", target.object_type, definition.tag);
+            let tag = acl_tag(target.object_type, definition);
             self.push_attached(
                 "ACL",
                 definition.section,
@@ -343,7 +396,7 @@ impl Rendering<'_> {
             pass,
             schema: identity.schema.clone(),
             name,
-            relation: (identity.address.class == class::RELATION).then(|| identity.name.clone()),
+            relation: attached_relation(identity),
             owner: identity.owner.clone(),
             owner_target: None,
             tablespace: None,
@@ -356,6 +409,15 @@ impl Rendering<'_> {
             load_into: None,
         });
     }
+}
+
+/// As pg_dump has it; the tag tells overloaded functions apart.
+fn acl_tag(object_type: &str, definition: &Definition) -> BString {
+    sql!("{} {}", object_type, definition.tag)
+}
+
+fn attached_relation(identity: &Identity) -> Option<BString> {
+    (identity.address.class == class::RELATION).then(|| identity.name.clone())
 }
 
 /// GRANT and REVOKE for an object and its columns.

@@ -16,6 +16,29 @@ pub use entries::{Catalog, read};
 pub use kinds::Object;
 pub use object::{
     Address, CatalogObject, Defining, Definition, Drop, Identity, Part, Placement, PrivilegeTarget,
-    class,
+    Privileges, class,
 };
 pub use reader::{Reader, Scope, USER_SCHEMAS};
+
+use crate::error::{Error, Result};
+use crate::postgres::ServerVersion;
+
+/// Oldest and newest major version whose catalogs are known.
+const SUPPORTED: std::ops::RangeInclusive<u32> = 14..=18;
+
+/// Refuses servers whose catalogs are not known: what cannot be read must not be passed over.
+pub fn refuse_unsupported(version: ServerVersion) -> Result<()> {
+    if SUPPORTED.contains(&version.major()) {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "server version {version} is not supported: this rdump knows PostgreSQL {} to {}",
+        SUPPORTED.start(),
+        SUPPORTED.end()
+    ))
+    .hint(if version.major() > *SUPPORTED.end() {
+        "a newer rdump is needed: this one might leave out objects that it does not know"
+    } else {
+        "use the pg_dump of that version, or upgrade the server"
+    }))
+}

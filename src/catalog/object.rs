@@ -4,34 +4,36 @@ use std::collections::HashSet;
 
 use bstr::BString;
 
-use crate::archive::{Contents, Pass, Section};
+use crate::archive::{Contents, EntryId, Pass, Section};
 use crate::error::Result;
-use crate::postgres::{Row, ServerVersion};
+use crate::postgres::{Oid, Row, ServerVersion};
 use crate::sql;
 
 /// OIDs of the catalogs, which are fixed (src/include/catalog/*.h, CATALOG lines).
 pub mod class {
-    pub const TYPE: u32 = 1247;
-    pub const ATTRIBUTE: u32 = 1249;
-    pub const PROC: u32 = 1255;
-    pub const RELATION: u32 = 1259;
-    pub const AUTHID: u32 = 1260;
-    pub const DATABASE: u32 = 1262;
-    pub const DEFAULT_ACL: u32 = 826;
-    pub const ATTRDEF: u32 = 2604;
-    pub const CAST: u32 = 2605;
-    pub const CONSTRAINT: u32 = 2606;
-    pub const INDEX: u32 = 2610;
-    pub const LANGUAGE: u32 = 2612;
-    pub const LARGE_OBJECT: u32 = 2613;
-    pub const NAMESPACE: u32 = 2615;
-    pub const OPERATOR: u32 = 2617;
-    pub const REWRITE: u32 = 2618;
-    pub const TRIGGER: u32 = 2620;
-    pub const EXTENSION: u32 = 3079;
-    pub const STATISTIC_EXT: u32 = 3381;
-    pub const POLICY: u32 = 3256;
-    pub const COLLATION: u32 = 3456;
+    use crate::postgres::Oid;
+
+    pub const TYPE: Oid = 1247;
+    pub const ATTRIBUTE: Oid = 1249;
+    pub const PROC: Oid = 1255;
+    pub const RELATION: Oid = 1259;
+    pub const AUTHID: Oid = 1260;
+    pub const DATABASE: Oid = 1262;
+    pub const DEFAULT_ACL: Oid = 826;
+    pub const ATTRDEF: Oid = 2604;
+    pub const CAST: Oid = 2605;
+    pub const CONSTRAINT: Oid = 2606;
+    pub const INDEX: Oid = 2610;
+    pub const LANGUAGE: Oid = 2612;
+    pub const LARGE_OBJECT: Oid = 2613;
+    pub const NAMESPACE: Oid = 2615;
+    pub const OPERATOR: Oid = 2617;
+    pub const REWRITE: Oid = 2618;
+    pub const TRIGGER: Oid = 2620;
+    pub const EXTENSION: Oid = 3079;
+    pub const STATISTIC_EXT: Oid = 3381;
+    pub const POLICY: Oid = 3256;
+    pub const COLLATION: Oid = 3456;
 }
 
 /// One catalog row may become several entries; this tells them apart.
@@ -49,19 +51,21 @@ pub enum Part {
     Refresh,
     /// ALTER TABLE ... ENABLE ROW LEVEL SECURITY.
     RowSecurity,
+    /// A type that is declared and not yet defined.
+    Shell,
 }
 
 /// Which catalog row an object is, as pg_depend names it; columns count as their relation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
     /// OID of the catalog: one of `class`.
-    pub class: u32,
-    pub oid: u32,
+    pub class: Oid,
+    pub oid: Oid,
     pub part: Part,
 }
 
 impl Address {
-    pub const fn new(class: u32, oid: u32) -> Address {
+    pub const fn new(class: Oid, oid: Oid) -> Address {
         Address {
             class,
             oid,
@@ -69,7 +73,7 @@ impl Address {
         }
     }
 
-    pub const fn relation(oid: u32) -> Address {
+    pub const fn relation(oid: Oid) -> Address {
         Address::new(class::RELATION, oid)
     }
 
@@ -97,17 +101,43 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads the columns that every kind's query names alike: `oid`, `name`, and where the kind
-    /// has them `schema`, `owner`, `acl` and `acldefault`.
-    pub fn from_row(class: u32, row: &Row) -> Result<Identity> {
+    /// Reads `oid` and `name`, which every kind's query has. What a kind has besides is asked for by
+    /// name, so that a misspelt column is an error and not an object of nobody.
+    pub fn from_row(class: Oid, row: &Row) -> Result<Identity> {
         Ok(Identity {
             address: Address::new(class, row.number("oid")?),
-            schema: row.optional_text("schema").unwrap_or_default(),
+            schema: None,
             name: row.text("name")?,
-            owner: row.optional_text("owner").unwrap_or_default(),
-            acl: row.optional_text("acl").unwrap_or_default(),
-            acl_default: row.optional_text("acldefault").unwrap_or_default(),
+            owner: None,
+            acl: None,
+            acl_default: None,
             privileges_only: false,
+        })
+    }
+
+    /// The same with `schema` and `owner`: its own, or those of the relation that it belongs to.
+    pub fn in_schema(class: Oid, row: &Row) -> Result<Identity> {
+        let identity = Identity {
+            schema: row.optional_text("schema")?,
+            ..Identity::from_row(class, row)?
+        };
+        identity.owned(row)
+    }
+
+    /// Adds `owner`.
+    pub fn owned(self, row: &Row) -> Result<Identity> {
+        Ok(Identity {
+            owner: row.optional_text("owner")?,
+            ..self
+        })
+    }
+
+    /// Adds `acl` and `acldefault`.
+    pub fn with_privileges(self, row: &Row) -> Result<Identity> {
+        Ok(Identity {
+            acl: row.optional_text("acl")?,
+            acl_default: row.optional_text("acldefault")?,
+            ..self
         })
     }
 
@@ -152,6 +182,30 @@ pub struct PrivilegeTarget {
     /// As SQL.
     pub name: BString,
     /// Column ACLs: column name, its aclitem[] text.
+    pub columns: Vec<(BString, BString)>,
+}
+
+/// Who may use an object, as the catalogs have it, changed from the default or not: what an entry's
+/// GRANT and REVOKE are held against.
+#[derive(Debug, Clone)]
+pub struct Privileges {
+    /// The entry of the object itself; None where nothing but privileges is kept of it.
+    pub entry: Option<EntryId>,
+    /// These four are as in the entry of the privileges, if there is one.
+    pub kind: &'static str,
+    pub schema: Option<BString>,
+    pub tag: BString,
+    pub relation: Option<BString>,
+    pub owner: BString,
+    /// Of the system or of an extension: its owner is none of the archive's.
+    pub privileges_only: bool,
+    /// As GRANT or ALTER DEFAULT PRIVILEGES spells it.
+    pub object_type: &'static str,
+    /// As SQL.
+    pub name: BString,
+    /// aclitem[] texts: what is granted, and what a fresh object has.
+    pub acl: BString,
+    pub fresh: BString,
     pub columns: Vec<(BString, BString)>,
 }
 
@@ -234,8 +288,10 @@ pub struct Placement {
     pub separate: HashSet<Address>,
     /// Views created with the right columns and no query first, and replaced later.
     pub dummy_views: HashSet<Address>,
-    /// Functions and materialised views moved behind the data.
+    /// Functions, materialised views and defaults moved behind the data.
     pub postponed: HashSet<Address>,
+    /// Shell types that a function needs.
+    pub shells: HashSet<Address>,
 }
 
 /// What rendering may look at.
@@ -305,11 +361,21 @@ pub trait CatalogObject {
         false
     }
 
+    /// The shell of this type, which functions may take in its place.
+    fn shell(&self) -> Option<Address> {
+        None
+    }
+
     /// Comments that belong to parts without an entry of their own: the address and column that
     /// pg_description has them under, and what stands after COMMENT ON. An inline constraint is
     /// among them also when the sort has made it an entry after all.
     fn comment_columns(&self) -> Vec<(Address, i32, BString)> {
         Vec::new()
+    }
+
+    /// "TABLES": what its privileges are for, if it is default privileges and no object itself.
+    fn default_privileges_for(&self) -> Option<&'static str> {
+        None
     }
 
     /// None if it is part of another object's statement.

@@ -6,7 +6,7 @@ use bstr::BString;
 
 use super::object::{Address, Identity};
 use crate::error::{Result, ResultExt};
-use crate::postgres::{Rows, ServerVersion, Session};
+use crate::postgres::{Oid, Rows, ServerVersion, Session};
 
 /// Which objects of the database are wanted.
 #[derive(Debug, Clone, Default)]
@@ -24,8 +24,9 @@ pub struct Reader<'a> {
     /// pg_init_privs: the ACLs that extensions gave their members, by object and column.
     initial_acls: HashMap<(Address, i32), BString>,
     /// Relations as found: other kinds keep only what belongs to these.
-    relations: HashSet<u32>,
+    relations: HashSet<Oid>,
     warnings: Vec<String>,
+    left_out: Vec<String>,
 }
 
 /// A condition on a joined pg_namespace `n` that leaves out the system's own schemas and
@@ -33,7 +34,7 @@ pub struct Reader<'a> {
 pub const USER_SCHEMAS: &str = "n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'";
 
 /// OIDs below are initdb's (FirstNormalObjectId, src/include/access/transam.h).
-const FIRST_NORMAL_OID: u32 = 16384;
+const FIRST_NORMAL_OID: Oid = 16384;
 
 impl<'a> Reader<'a> {
     pub async fn new(session: &'a mut Session, scope: &'a Scope) -> Result<Reader<'a>> {
@@ -46,6 +47,7 @@ impl<'a> Reader<'a> {
             initial_acls: HashMap::new(),
             relations: HashSet::new(),
             warnings: Vec::new(),
+            left_out: Vec::new(),
         };
         let rows = reader
             .query(
@@ -137,16 +139,25 @@ impl<'a> Reader<'a> {
         self.warnings.push(warning.into());
     }
 
+    /// Notes objects of the database that no entry is made of: "3 event triggers".
+    pub fn leave_out(&mut self, what: String) {
+        self.left_out.push(what);
+    }
+
+    pub fn take_left_out(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.left_out)
+    }
+
     pub fn take_warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
     }
 
-    pub fn add_relation(&mut self, oid: u32) {
+    pub fn add_relation(&mut self, oid: Oid) {
         self.relations.insert(oid);
     }
 
     /// Whether this relation was read as an object of ours, so that its parts are wanted too.
-    pub fn has_relation(&self, oid: u32) -> bool {
+    pub fn has_relation(&self, oid: Oid) -> bool {
         self.relations.contains(&oid)
     }
 }

@@ -25,11 +25,10 @@ const KINDS: &[(&str, &str, &str)] = &[
     ("text search parsers", "pg_ts_parser", ""),
     ("text search templates", "pg_ts_template", ""),
     ("transforms", "pg_transform", ""),
-    ("user mappings", "pg_user_mapping", ""),
 ];
 
-/// One warning for each kind of which there are any.
-pub(super) async fn warn(reader: &mut Reader<'_>) -> Result<()> {
+/// Notes each kind of which there are any.
+pub(super) async fn read(reader: &mut Reader<'_>) -> Result<()> {
     let mut selects: Vec<String> = KINDS
         .iter()
         .map(|(name, catalog, condition)| {
@@ -52,6 +51,8 @@ pub(super) async fn warn(reader: &mut Reader<'_>) -> Result<()> {
          WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
             .to_owned(),
     );
+    // pg_user_mapping itself is for superusers
+    selects.push("SELECT 'user mappings', count(*) FROM pg_user_mappings".to_owned());
     selects.push("SELECT 'security labels', count(*) FROM pg_seclabel".to_owned());
     let rows = reader
         .query("objects that are not kept", &selects.join("\nUNION ALL "))
@@ -59,10 +60,7 @@ pub(super) async fn warn(reader: &mut Reader<'_>) -> Result<()> {
     for row in &rows {
         let count: u64 = row.number("count")?;
         if count > 0 {
-            reader.warn(format!(
-                "{count} {} are left out: this version of rdump does not keep them",
-                row.string("kind")?
-            ));
+            reader.leave_out(format!("{count} {}", row.string("kind")?));
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::output::tell;
 use crate::error::Result;
 use crate::postgres::Connector;
 use crate::postgres::conninfo::{ConnectionFlags, Environment, PasswordPrompt, resolve};
@@ -10,7 +11,7 @@ use crate::postgres::conninfo::{ConnectionFlags, Environment, PasswordPrompt, re
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Connection")]
 pub struct ConnectionArguments {
-    /// Database name, or a connection string (postgresql://... or key=value ...)
+    /// Database name, or a connection string (postgresql://... or key=value ...), which overrides the other flags
     #[arg(short = 'd', long = "dbname", value_name = "CONNINFO")]
     pub dbname: Option<String>,
     /// Server host, or folder of its Unix socket
@@ -50,6 +51,10 @@ impl ConnectionArguments {
             ..ConnectionFlags::default()
         };
         let target = resolve(&flags, &Environment::of_process())?;
+        // now: connecting may fail for just this reason
+        for warning in target.warnings() {
+            tell(format_args!("warning: {warning}"));
+        }
         Ok(Connector::new(target).with_role(self.role.clone()))
     }
 }

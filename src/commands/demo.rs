@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::output::bytes;
+use super::output::{bytes, print};
 use crate::archive::{Codec, RandomReader};
 use crate::catalog::Scope;
 use crate::error::{Error, Result};
@@ -37,8 +37,8 @@ const CONNECTIONS: usize = 4;
 impl Arguments {
     pub async fn run(self) -> Result<()> {
         let whole = Instant::now();
-        println!("rdump demo: snapshot, verify, restore and proof on a disposable server\n");
-        let mut told = |message: &str| println!("   {message}");
+        print("rdump demo: snapshot, verify, restore and proof on a disposable server\n");
+        let mut told = |message: &str| print(format_args!("   {message}"));
         let (server, took) = timed(DisposableServer::start(self.server, &mut told)).await?;
         step("server", took, server.origin());
 
@@ -101,10 +101,10 @@ impl Arguments {
         )
         .await?;
         for failure in &restored.failures {
-            println!(
+            print(format_args!(
                 "   {} ({}): {}",
                 failure.object, failure.doing, failure.message
-            );
+            ));
         }
         let restored = restored.into_result()?;
         step(
@@ -128,21 +128,25 @@ impl Arguments {
             Arc::new(Progress::default()),
         ))
         .await?;
-        step("proof", took, &comparison.to_string());
+        step("proof", took, &comparison.summary());
         if !comparison.is_equal() {
+            print(&comparison);
             return Err(Error::new("the restored database differs from the archive"));
         }
         drop(server);
-        println!(
+        print(format_args!(
             "\nAll of it took {:.1} s. The server is gone again.",
             whole.elapsed().as_secs_f64()
-        );
+        ));
         Ok(())
     }
 }
 
 fn step(name: &str, took: Duration, what: &str) {
-    println!("{name:>9}  {:>5.1} s  {what}", took.as_secs_f64());
+    print(format_args!(
+        "{name:>9}  {:>5.1} s  {what}",
+        took.as_secs_f64()
+    ));
 }
 
 async fn timed<T>(work: impl Future<Output = Result<T>>) -> Result<(T, Duration)> {

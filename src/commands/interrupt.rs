@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM end a run in order: the server's queries are cancelled, and what was not
+//! SIGINT, SIGTERM and SIGHUP end a run in order: the server's queries are cancelled, and what was not
 //! complete is removed.
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,16 +11,53 @@ pub async fn or_cancelled<T>(
     connector: &Connector,
     run: impl Future<Output = Result<T>>,
 ) -> Result<T> {
+    or_cancelled_if(connector, || true, run).await
+}
+
+/// Runs to the end, or to a signal at which the run may still be given up, as `may_cancel` says.
+/// After that it is awaited: what it then reports is what became of it.
+pub async fn or_cancelled_if<T>(
+    connector: &Connector,
+    may_cancel: impl Fn() -> bool,
+    run: impl Future<Output = Result<T>>,
+) -> Result<T> {
     let cannot_watch =
         |error: std::io::Error| Error::new(format!("could not watch signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_watch)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot_watch)?;
+    // under nohup it is to go on
+    let mut hangup = match is_ignored(1) {
+        true => None,
+        false => Some(signal(SignalKind::hangup()).map_err(cannot_watch)?),
+    };
+    let hung_up = async {
+        match &mut hangup {
+            Some(hangup) => hangup.recv().await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut run = Box::pin(run);
     let number = tokio::select! {
-        outcome = run => return outcome,
+        outcome = &mut run => return outcome,
         _ = interrupt.recv() => 2,
         _ = terminate.recv() => 15,
+        _ = hung_up => 1,
     };
-    // the run has been dropped: its files are gone; now the server
+    if !may_cancel() {
+        return run.await;
+    }
+    // a run that writes a file waits here until that is gone
+    drop(run);
     connector.cancel_all().await;
     Err(Error::new("cancelled by a signal").outcome(Outcome::Signal(number)))
+}
+
+/// Whether whoever started us had a signal ignored, as the kernel knows it.
+fn is_ignored(number: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (number - 1) & 1 == 1)
 }

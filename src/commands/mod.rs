@@ -9,6 +9,7 @@ mod show;
 mod snapshot;
 mod verify;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -21,6 +22,7 @@ use crate::error::{Error, Result};
     version,
     about = "Native PostgreSQL backup: parallel snapshots, checksummed archives, restores that are proved equal",
     disable_help_flag = true,
+    disable_version_flag = true,
     propagate_version = true
 )]
 struct Arguments {
@@ -28,8 +30,11 @@ struct Arguments {
     command: Command,
 
     /// Print help
-    #[arg(short = '?', long, action = clap::ArgAction::Help, global = true)]
+    #[arg(short = '?', long, action = clap::ArgAction::Help, global = true, display_order = 1000)]
     help: Option<bool>,
+    /// Print version
+    #[arg(short = 'V', long, action = clap::ArgAction::Version, global = true, display_order = 1001)]
+    version: Option<bool>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -53,13 +58,21 @@ pub fn main() -> ExitCode {
         Ok(matches) => matches,
         Err(error) => {
             // clap knows whether it is help for stdout or a mistake for stderr
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            if error.use_stderr() {
+                let _ = write!(std::io::stderr().lock(), "rdump: {}", error.render());
+                return ExitCode::from(2);
+            }
+            output::print(error.render().to_string().trim_end());
+            return ending(output::check_printed());
         }
     };
     let outcome = Arguments::from_arg_matches(&matches)
         .map_err(|error| Error::usage(error.to_string()))
         .and_then(|arguments| run(arguments.command));
+    ending(outcome.and_then(|()| output::check_printed()))
+}
+
+fn ending(outcome: Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,18 +1,45 @@
 //! What people and programs see: errors, warnings, progress, the final line.
 
+use std::fmt::Display;
 use std::io::{IsTerminal, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::report::{Counts, Progress};
 
 pub fn print_error(error: &Error) {
-    let mut stderr = std::io::stderr().lock();
-    // nowhere left to report that stderr is gone
-    let _ = writeln!(stderr, "rdump: error: {error}");
+    tell(format_args!("error: {error}"));
     if let Some(hint) = error.hint_text() {
-        let _ = writeln!(stderr, "rdump: hint: {hint}");
+        tell(format_args!("hint: {hint}"));
+    }
+}
+
+/// A line on standard error. That this is gone can be said nowhere, and ends no run.
+pub fn tell(line: impl Display) {
+    let _ = writeln!(std::io::stderr().lock(), "rdump: {line}");
+}
+
+/// Why standard output did not take a line.
+static LOST: Mutex<Option<std::io::Error>> = Mutex::new(None);
+
+/// A line on standard output. A failure ends no run, but none that had one ends with success.
+pub fn print(line: impl Display) {
+    let mut stdout = std::io::stdout().lock();
+    if let Err(error) = writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+        LOST.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(error);
+    }
+}
+
+/// What was printed must have arrived. A reader such as head may close early.
+pub fn check_printed() -> Result<()> {
+    match LOST.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        Some(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::from(error).context("writing to standard output"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -26,7 +53,7 @@ pub struct OutputArguments {
     /// Print warnings and errors only
     #[arg(short = 'q', long, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Say more
+    /// Name each step: locks, the snapshot, each table and each object
     #[arg(short = 'v', long)]
     pub verbose: bool,
 }
@@ -36,14 +63,35 @@ impl OutputArguments {
         if self.json {
             print_json(&serde_json::json!({"type": "warning", "message": warning}));
         } else {
-            eprintln!("rdump: warning: {warning}");
+            tell(format_args!("warning: {warning}"));
         }
     }
 
     pub fn say(&self, line: &str) {
         if !self.quiet && !self.json {
-            eprintln!("rdump: {line}");
+            tell(line);
         }
+    }
+
+    /// The progress of a run, which with -v names its steps.
+    pub fn progress(&self) -> Arc<Progress> {
+        let json = self.json;
+        Arc::new(if !self.verbose {
+            Progress::default()
+        } else if json {
+            Progress::with_log(|line| {
+                print_json(&serde_json::json!({"type": "step", "message": line}));
+            })
+        } else {
+            let clear = if std::io::stderr().is_terminal() {
+                "\r\x1b[K"
+            } else {
+                ""
+            };
+            Progress::with_log(move |line| {
+                let _ = writeln!(std::io::stderr().lock(), "{clear}rdump: {line}");
+            })
+        })
     }
 
     /// Shows progress until the guard is dropped: a line that rewrites itself on a terminal, one
@@ -72,9 +120,13 @@ impl OutputArguments {
                     }
                     print_json(&object);
                 } else if terminal {
-                    eprint!("\r\x1b[K{doing}: {}", describe(&counts));
+                    let _ = write!(
+                        std::io::stderr().lock(),
+                        "\r\x1b[K{doing}: {}",
+                        describe(&counts)
+                    );
                 } else {
-                    eprintln!("rdump: {doing}: {}", describe(&counts));
+                    tell(format_args!("{doing}: {}", describe(&counts)));
                 }
             }
         })))
@@ -88,7 +140,7 @@ impl Drop for ProgressGuard {
         if let Some(task) = self.0.take() {
             task.abort();
             if std::io::stderr().is_terminal() {
-                eprint!("\r\x1b[K");
+                let _ = write!(std::io::stderr().lock(), "\r\x1b[K");
             }
         }
     }
@@ -144,10 +196,7 @@ pub fn bytes(count: u64) -> String {
 }
 
 pub fn print_json(value: &serde_json::Value) {
-    let mut stdout = std::io::stdout().lock();
-    // a reader that went away does not make the run fail
-    let _ = writeln!(stdout, "{value}");
-    let _ = stdout.flush();
+    print(value);
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::connection::ConnectionArguments;
 use super::interrupt::or_cancelled;
-use super::output::{OutputArguments, bytes, print_json};
+use super::output::{OutputArguments, bytes, print_json, tell};
 use super::show;
 use crate::error::{Error, Result};
 use crate::report::Progress;
@@ -17,18 +17,13 @@ use crate::restore::{self, Input, Options, Report, Selection, parse_list};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    #[command(flatten)]
-    connection: ConnectionArguments,
-    #[command(flatten)]
-    output: OutputArguments,
-
     /// The archive; `-` for standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Connections that load and build at once
-    #[arg(short = 'j', long = "parallel", visible_alias = "jobs", value_name = "N", default_value_t = 2,
+    /// Connections that load and build at once [default: 2]
+    #[arg(short = 'j', long = "parallel", visible_alias = "jobs", value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=1000))]
-    parallel: u16,
+    parallel: Option<u16>,
     /// Create the archive's database, connecting to the given one first
     #[arg(short = 'C', long)]
     create: bool,
@@ -77,7 +72,7 @@ pub struct Arguments {
     /// Print the table of contents instead of restoring
     #[arg(short = 'l', long)]
     list: bool,
-    /// Restore only the entries that this file lists
+    /// Restore only the entries that this file lists, in its order as far as dependencies allow
     #[arg(short = 'L', long, value_name = "FILE")]
     use_list: Option<PathBuf>,
     /// Stop at the first error
@@ -89,20 +84,27 @@ pub struct Arguments {
     /// Go on although the target holds relations or lacks roles or extensions
     #[arg(long)]
     force: bool,
+
+    #[command(flatten)]
+    connection: ConnectionArguments,
+    #[command(flatten)]
+    output: OutputArguments,
 }
 
 impl Arguments {
     pub async fn run(self) -> Result<()> {
-        let from_stdin = self.file.as_os_str() == "-";
-        if self.list {
-            if from_stdin {
-                return Err(Error::usage(
-                    "-l needs a file: a stream can be read only once",
-                ));
-            }
-            return show::print(&self.file, false);
+        if self.single_transaction && self.parallel.is_some_and(|jobs| jobs > 1) {
+            return Err(Error::usage(
+                "-1 restores over one connection: leave out -j",
+            ));
         }
-        if self.connection.dbname.is_none() {
+        let from_stdin = self.file.as_os_str() == "-";
+        if self.list && from_stdin {
+            return Err(Error::usage(
+                "-l needs a file: a stream can be read only once",
+            ));
+        }
+        if !self.list && self.connection.dbname.is_none() {
             return Err(Error::usage("no target database")
                 .hint("name it with -d; with -C, name any database to connect to first"));
         }
@@ -119,7 +121,7 @@ impl Arguments {
             names.iter().map(|name| name.as_str().into()).collect()
         };
         let options = Options {
-            jobs: usize::from(self.parallel),
+            jobs: usize::from(self.parallel.unwrap_or(2)),
             selection: Selection {
                 schemas: names(&self.schemas),
                 excluded_schemas: names(&self.exclude_schemas),
@@ -141,7 +143,11 @@ impl Arguments {
             exit_on_error: self.exit_on_error,
             single_transaction: self.single_transaction,
             force: self.force,
+            ..Options::default()
         };
+        if self.list {
+            return show::print(&self.file, false, &options.selection);
+        }
         let input = if from_stdin {
             Input::Stdin
         } else {
@@ -149,7 +155,7 @@ impl Arguments {
         };
         let connector = self.connection.connector()?;
         let started = Instant::now();
-        let progress = Arc::new(Progress::default());
+        let progress = self.output.progress();
         let watching = self.output.watch(Arc::clone(&progress), "loading");
         let report = or_cancelled(
             &connector,
@@ -192,16 +198,21 @@ impl Arguments {
             return;
         }
         for failure in &report.failures {
-            eprintln!(
-                "rdump: error: {} ({}): {}",
+            tell(format_args!(
+                "error: {} ({}): {}",
                 failure.object, failure.doing, failure.message
-            );
+            ));
             if let Some(hint) = &failure.hint {
-                eprintln!("rdump: hint: {hint}");
+                tell(format_args!("hint: {hint}"));
             }
         }
+        let ended = if report.failures.is_empty() {
+            "complete"
+        } else {
+            "ended with failures"
+        };
         self.output.say(&format!(
-            "restore into {} complete: {} entries, {} rows, {}, {:.1} s",
+            "restore into {} {ended}: {} entries, {} rows, {}, {:.1} s",
             report.database,
             report.entries,
             report.rows,

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use bstr::ByteSlice;
 use clap::Args;
 
-use crate::archive::RandomReader;
-use crate::error::Result;
+use crate::archive::{Entry, RandomReader};
+use crate::error::{Error, Result};
+use crate::restore::{Selection, select};
 use crate::storage::LocalFile;
 
 #[derive(Debug, Args)]
@@ -22,28 +23,33 @@ pub struct Arguments {
 
 impl Arguments {
     pub fn run(self) -> Result<()> {
-        print(&self.file, self.json)
+        print(&self.file, self.json, &Selection::default())
     }
 }
 
-/// Prints what an archive holds.
-pub fn print(file: &Path, as_json: bool) -> Result<()> {
+/// Prints what an archive holds, or what of it is selected.
+pub fn print(file: &Path, as_json: bool, selection: &Selection) -> Result<()> {
     let reader = RandomReader::open(LocalFile::open(file)?)?;
+    let entries = reader.entries()?;
+    selection.refuse_unknown(&entries)?;
+    let entries = select(&entries, selection);
     let mut text = Vec::new();
     if as_json {
-        json(&reader, &mut text)?;
+        json(&reader, &entries, &mut text)?;
     } else {
-        list(&reader, &mut text)?;
+        list(&reader, &entries, &mut text)?;
     }
     // a reader such as head may close early
     match std::io::stdout().lock().write_all(&text) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::from(error).context("writing to standard output"))
+        }
         _ => Ok(()),
     }
 }
 
 /// The form of `pg_restore -l`; `rdump restore -L` reads it.
-fn list(reader: &RandomReader<LocalFile>, text: &mut Vec<u8>) -> Result<()> {
+fn list(reader: &RandomReader<LocalFile>, entries: &[Entry], text: &mut Vec<u8>) -> Result<()> {
     let header = reader.header();
     let totals = reader.totals();
     writeln!(text, ";")?;
@@ -53,8 +59,11 @@ fn list(reader: &RandomReader<LocalFile>, text: &mut Vec<u8>) -> Result<()> {
     writeln!(text, ";     encoding: {}", header.encoding)?;
     writeln!(
         text,
-        ";     snapshot: {} us since 1970 UTC",
-        header.snapshot_time
+        ";     snapshot: {}",
+        match jiff::Timestamp::from_microsecond(header.snapshot_time) {
+            Ok(time) => time.to_string(),
+            Err(_) => format!("{} us since 1970 UTC", header.snapshot_time),
+        }
     )?;
     writeln!(text, ";     compression: {}", header.codec)?;
     writeln!(text, ";     written by rdump {}", header.rdump_version)?;
@@ -64,7 +73,7 @@ fn list(reader: &RandomReader<LocalFile>, text: &mut Vec<u8>) -> Result<()> {
         totals.entries, totals.rows, totals.raw_length
     )?;
     writeln!(text, ";")?;
-    for entry in reader.entries()? {
+    for entry in entries {
         write!(text, "{}; {} ", entry.id.0, entry.kind)?;
         text.extend_from_slice(entry.schema.as_ref().map_or(b"-", |schema| schema));
         text.push(b' ');
@@ -80,7 +89,7 @@ fn list(reader: &RandomReader<LocalFile>, text: &mut Vec<u8>) -> Result<()> {
     Ok(())
 }
 
-fn json(reader: &RandomReader<LocalFile>, text: &mut Vec<u8>) -> Result<()> {
+fn json(reader: &RandomReader<LocalFile>, entries: &[Entry], text: &mut Vec<u8>) -> Result<()> {
     let header = reader.header();
     let mut line = |value: serde_json::Value| writeln!(text, "{value}");
     line(serde_json::json!({
@@ -94,7 +103,7 @@ fn json(reader: &RandomReader<LocalFile>, text: &mut Vec<u8>) -> Result<()> {
         "rows": reader.totals().rows,
         "raw_bytes": reader.totals().raw_length,
     }))?;
-    for entry in reader.entries()? {
+    for entry in entries {
         let end = reader.end_record(entry.id)?;
         line(serde_json::json!({
             "type": "entry",

@@ -7,21 +7,15 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::connection::ConnectionArguments;
-use super::interrupt::or_cancelled;
+use super::interrupt::or_cancelled_if;
 use super::output::{OutputArguments, bytes, print_json};
 use crate::archive::Codec;
 use crate::catalog::Scope;
 use crate::error::{Error, Result};
-use crate::report::Progress;
-use crate::snapshot::{self, Options, Output, Report};
+use crate::snapshot::{self, Cancellation, Options, Output, Report};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    #[command(flatten)]
-    connection: ConnectionArguments,
-    #[command(flatten)]
-    output: OutputArguments,
-
     /// Archive to write; `-` for standard output. An existing file is replaced once the new one is complete
     #[arg(short = 'f', long, value_name = "FILE")]
     file: PathBuf,
@@ -50,6 +44,11 @@ pub struct Arguments {
     /// Database name or connection string, as -d
     #[arg(value_name = "DBNAME", conflicts_with = "dbname")]
     database: Option<String>,
+
+    #[command(flatten)]
+    connection: ConnectionArguments,
+    #[command(flatten)]
+    output: OutputArguments,
 }
 
 impl Arguments {
@@ -80,11 +79,18 @@ impl Arguments {
         };
         let connector = self.connection.connector()?;
         let started = Instant::now();
-        let progress = Arc::new(Progress::default());
+        let progress = self.output.progress();
         let watching = self.output.watch(Arc::clone(&progress), "copying");
-        let report = or_cancelled(
+        let cancellation = Arc::new(Cancellation::default());
+        let report = or_cancelled_if(
             &connector,
-            snapshot::run(connector.clone(), &options, Arc::clone(&progress)),
+            || cancellation.cancel(),
+            snapshot::run_unless_cancelled(
+                connector.clone(),
+                &options,
+                Arc::clone(&progress),
+                &cancellation,
+            ),
         )
         .await;
         drop(watching);

@@ -7,22 +7,23 @@ use clap::Args;
 
 use super::connection::ConnectionArguments;
 use super::interrupt::or_cancelled;
-use super::output::{OutputArguments, bytes, print_json};
+use super::output::{OutputArguments, bytes, print, print_json};
 use crate::archive::RandomReader;
 use crate::error::{Error, Outcome, Result};
 use crate::proof::{CompareOptions, compare, verify_file};
-use crate::report::Progress;
 use crate::storage::LocalFile;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    #[command(flatten)]
-    output: OutputArguments,
     /// The archive
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Prove this database equal to the archive: definitions, rows, sequences, large objects,
-    /// privileges, and that indexes and constraints are valid
+    /// privileges, and that indexes and constraints are valid; if it has the archive's name, as
+    /// restore -C gives it, also what is set for it. Definitions that read differently are created
+    /// in a transaction that is rolled back, and compared as the server prints them. Nothing else of
+    /// the archive is run; but event triggers of the database fire, and the planner may call its own
+    /// immutable functions with constants of the archive. --read-only runs nothing
     #[arg(long, value_name = "CONNINFO")]
     against: Option<String>,
     /// With --against: connections that read rows
@@ -35,15 +36,22 @@ pub struct Arguments {
     /// With --against: the archive was restored with -x
     #[arg(short = 'x', long, requires = "against")]
     no_privileges: bool,
+    /// With --against: the archive was restored with --no-tablespaces
+    #[arg(long, requires = "against")]
+    no_tablespaces: bool,
     /// With --against: compare definitions only
     #[arg(short = 's', long, requires = "against")]
     schema_only: bool,
-    /// With --against: never write to the database, not even in a transaction that is rolled back
+    /// With --against: never write to the database, not even in a transaction that is rolled back;
+    /// definitions that read differently are then differences
     #[arg(long, requires = "against")]
     read_only: bool,
     /// Decode every block too, count its rows and compare their fingerprints
     #[arg(long)]
     deep: bool,
+
+    #[command(flatten)]
+    output: OutputArguments,
 }
 
 impl Arguments {
@@ -65,12 +73,13 @@ impl Arguments {
             jobs: usize::from(self.jobs),
             no_owner: self.no_owner,
             no_privileges: self.no_privileges,
+            no_tablespaces: self.no_tablespaces,
             no_data: self.schema_only,
             read_only: self.read_only,
             ..CompareOptions::default()
         };
         let reader = RandomReader::open(LocalFile::open(&self.file)?)?;
-        let progress = Arc::new(Progress::default());
+        let progress = self.output.progress();
         let watching = self.output.watch(Arc::clone(&progress), "comparing");
         let comparison = or_cancelled(
             &connector,
@@ -91,9 +100,10 @@ impl Arguments {
                 "outcome": if comparison.is_equal() { "equal" } else { "different" },
                 "findings": comparison.findings.len(),
                 "compared": comparison.compared,
+                "not_compared": comparison.not_compared,
             }));
         } else {
-            println!("{comparison}");
+            print(&comparison);
         }
         if comparison.is_equal() {
             return Ok(());
@@ -131,7 +141,7 @@ impl Arguments {
             }));
         } else {
             for finding in &report.findings {
-                println!("{finding}");
+                print(finding);
             }
             self.output.say(&format!(
                 "{file}: {} blocks, {} checked",

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::connect::{CancelHandle, Endpoint, Established, establish};
 use super::conninfo::ConnectionTarget;
+use super::pooler::refuse_transaction_mode;
 use super::session::Session;
 use crate::error::Result;
 use crate::sql;
@@ -40,12 +41,23 @@ impl Connector {
             role: self.role,
             opened: self.opened,
         };
-        let session = pinned.begin(established).await?;
+        let mut session = pinned.track(established);
+        if pinned.role.is_some() {
+            refuse_transaction_mode(&mut session, &pinned, "--role").await?;
+        }
+        pinned.take_role(&mut session).await?;
         Ok((session, pinned))
     }
 
     pub async fn open(&self) -> Result<Session> {
-        self.begin(establish(&self.target).await?).await
+        let mut session = self.open_plain().await?;
+        self.take_role(&mut session).await?;
+        Ok(session)
+    }
+
+    /// A session that acts as the user it logged in as.
+    pub(super) async fn open_plain(&self) -> Result<Session> {
+        Ok(self.track(establish(&self.target).await?))
     }
 
     /// The same server, another database.
@@ -65,18 +77,24 @@ impl Connector {
         &self.target
     }
 
-    async fn begin(&self, established: Established) -> Result<Session> {
-        let mut session = Session::new(established);
+    fn track(&self, established: Established) -> Session {
+        let session = Session::new(established);
         self.opened
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(session.cancel_handle());
-        if let Some(role) = &self.role {
-            session
-                .execute(sql!("SET ROLE {}", sql::identifier(role)))
-                .await?;
+        session
+    }
+
+    async fn take_role(&self, session: &mut Session) -> Result<()> {
+        match &self.role {
+            Some(role) => {
+                session
+                    .execute(sql!("SET ROLE {}", sql::identifier(role)))
+                    .await
+            }
+            None => Ok(()),
         }
-        Ok(session)
     }
 
     /// Cancels whatever any of the sessions is running: a backend in the middle of a COPY or an

@@ -2,7 +2,7 @@
 
 use bstr::{BStr, ByteSlice};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SqlState};
 
 pub(super) const COPY_DATA: u8 = b'd';
 pub(super) const COPY_DONE: u8 = b'c';
@@ -55,11 +55,25 @@ fn short() -> Error {
     Error::new("the server sent a message that ends in the middle of a field")
 }
 
+/// A notice or warning that the server sent.
+#[derive(Debug, Clone)]
+pub struct Notice {
+    /// WARNING, NOTICE, INFO, LOG or DEBUG, never translated.
+    pub severity: String,
+    pub message: String,
+}
+
+impl Notice {
+    pub fn is_warning(&self) -> bool {
+        self.severity == "WARNING"
+    }
+}
+
 /// What ErrorResponse and NoticeResponse carry.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Diagnostic {
     pub severity: String,
-    pub sqlstate: [u8; 5],
+    pub sqlstate: Option<SqlState>,
     pub message: String,
     pub detail: Option<String>,
     pub hint: Option<String>,
@@ -80,11 +94,7 @@ impl Diagnostic {
                 b'S' if diagnostic.severity.is_empty() => diagnostic.severity = value.to_string(),
                 // not translated, from 9.6 on
                 b'V' => diagnostic.severity = value.to_string(),
-                b'C' => {
-                    if let Ok(code) = value.as_bytes().try_into() {
-                        diagnostic.sqlstate = code;
-                    }
-                }
+                b'C' => diagnostic.sqlstate = Some(SqlState::from_code(&value.to_string())),
                 b'M' => diagnostic.message = value.to_string(),
                 b'D' => diagnostic.detail = Some(value.to_string()),
                 b'H' => diagnostic.hint = Some(value.to_string()),
@@ -103,7 +113,10 @@ impl Diagnostic {
         if let Some(place) = self.context.as_deref().and_then(|text| text.lines().next()) {
             message.push_str(&format!(" [{place}]"));
         }
-        let error = Error::new(message).with_sqlstate(self.sqlstate);
+        let mut error = Error::new(message);
+        if let Some(sqlstate) = self.sqlstate {
+            error = error.with_sqlstate(sqlstate);
+        }
         match self.hint {
             Some(hint) => error.hint(hint),
             None => error,

@@ -6,14 +6,19 @@ pub mod conninfo;
 mod copy;
 pub mod disposable;
 mod message;
+mod pooler;
 mod rows;
 mod session;
 pub mod settings;
 mod stream;
 pub mod tls;
 
+pub use postgres_types::Oid;
+
 pub use connect::{CancelHandle, Established, Transport};
 pub use connector::Connector;
 pub use copy::{CopyIn, CopyOut, CopyProgress, RowConsumer};
-pub use rows::{Row, Rows};
-pub use session::{Notice, ServerVersion, Session, TransactionState};
+pub use message::Notice;
+pub use pooler::refuse_transaction_mode;
+pub use rows::{Column, Row, Rows};
+pub use session::{ServerVersion, Session, TransactionState};

@@ -9,16 +9,50 @@ use super::message::Cursor;
 use crate::error::{Error, Result};
 use crate::sql::array;
 
+/// A column of a result, as the server describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    pub name: BString,
+    /// Its number in the table that it comes from; zero if from none.
+    pub number: i16,
+    pub type_oid: u32,
+}
+
+impl Column {
+    /// All columns of a RowDescription.
+    pub(super) fn parse_all(body: &[u8]) -> Result<Vec<Column>> {
+        let mut cursor = Cursor(body);
+        let count = cursor.u16()?;
+        (0..count)
+            .map(|_| {
+                let name = BString::from(cursor.cstring()?.as_bytes());
+                let _table: [u8; 4] = cursor.array()?;
+                let number = i16::from_be_bytes(cursor.array()?);
+                let type_oid = u32::from_be_bytes(cursor.array()?);
+                let _size_modifier_format: [u8; 8] = cursor.array()?;
+                Ok(Column {
+                    name,
+                    number,
+                    type_oid,
+                })
+            })
+            .collect()
+    }
+}
+
 /// All rows of one result.
 #[derive(Debug, Default)]
 pub struct Rows {
-    pub(super) columns: Arc<Vec<BString>>,
+    pub(super) columns: Arc<Vec<Column>>,
     pub(super) rows: Vec<Row>,
-    /// "SELECT 3", "COPY 10".
-    pub tag: String,
 }
 
 impl Rows {
+    /// Described even where there are no rows.
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
     pub fn iter(&self) -> std::slice::Iter<'_, Row> {
         self.rows.iter()
     }
@@ -41,11 +75,6 @@ impl Rows {
             ))),
         }
     }
-
-    /// The number that ends a command tag.
-    pub fn affected(&self) -> Option<u64> {
-        self.tag.rsplit(' ').next()?.parse().ok()
-    }
 }
 
 impl<'a> IntoIterator for &'a Rows {
@@ -59,13 +88,13 @@ impl<'a> IntoIterator for &'a Rows {
 
 #[derive(Debug)]
 pub struct Row {
-    columns: Arc<Vec<BString>>,
+    columns: Arc<Vec<Column>>,
     data: Vec<u8>,
     fields: Vec<Option<(u32, u32)>>,
 }
 
 impl Row {
-    pub(super) fn parse(columns: &Arc<Vec<BString>>, body: &[u8]) -> Result<Row> {
+    pub(super) fn parse(columns: &Arc<Vec<Column>>, body: &[u8]) -> Result<Row> {
         let mut cursor = Cursor(body);
         let count = cursor.u16()?;
         if usize::from(count) != columns.len() {
@@ -98,7 +127,7 @@ impl Row {
         let index = self
             .columns
             .iter()
-            .position(|name| name == column)
+            .position(|known| known.name == column)
             .ok_or_else(|| Error::new(format!("the result has no column \"{column}\"")))?;
         Ok(self.at(index))
     }

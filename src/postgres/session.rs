@@ -8,12 +8,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use bstr::{BString, ByteSlice};
-
 use super::connect::{CancelHandle, Established};
 use super::copy::{CopyIn, CopyOut};
-use super::message::{self, Cursor, Diagnostic};
-use super::rows::{Row, Rows};
+use super::message::{self, Cursor, Diagnostic, Notice};
+use super::rows::{Column, Row, Rows};
 use super::stream::{FrameHeader, FrameStream, HEADER};
 use crate::error::{Error, Result};
 
@@ -45,13 +43,6 @@ pub enum TransactionState {
     Failed,
 }
 
-/// A notice or warning that the server sent.
-#[derive(Debug, Clone)]
-pub struct Notice {
-    pub severity: String,
-    pub message: String,
-}
-
 pub struct Session {
     pub(super) frames: FrameStream,
     parameters: BTreeMap<String, String>,
@@ -74,7 +65,7 @@ impl Session {
             frames: FrameStream::new(established.transport),
             parameters: established.parameters,
             state: TransactionState::Idle,
-            notices: Vec::new(),
+            notices: established.notices,
             backend_pid: established.backend_pid,
             cancel: established.cancel,
             database: established.database,
@@ -134,9 +125,17 @@ impl Session {
         ))
     }
 
-    /// Notices since the last call.
+    /// Notices since the session began, or since the last call.
     pub fn take_notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
+    }
+
+    /// As `take_notices`, the warnings only.
+    pub fn take_warnings(&mut self) -> impl Iterator<Item = String> {
+        self.take_notices()
+            .into_iter()
+            .filter(Notice::is_warning)
+            .map(|notice| notice.message)
     }
 
     /// Runs SQL; returns the result of its last statement.
@@ -159,15 +158,12 @@ impl Session {
             };
             let body = self.frames.body(header);
             match header.tag {
-                message::ROW_DESCRIPTION => current.columns = Arc::new(column_names(body)?),
+                message::ROW_DESCRIPTION => current.columns = Arc::new(Column::parse_all(body)?),
                 message::DATA_ROW => {
                     let row = Row::parse(&current.columns, body)?;
                     current.rows.push(row);
                 }
-                message::COMMAND_COMPLETE => {
-                    current.tag = Cursor(body).cstring()?.to_str_lossy().into_owned();
-                    results.push(std::mem::take(&mut current));
-                }
+                message::COMMAND_COMPLETE => results.push(std::mem::take(&mut current)),
                 message::EMPTY_QUERY => results.push(std::mem::take(&mut current)),
                 message::COPY_IN | message::COPY_OUT => {
                     self.in_copy = true;
@@ -330,17 +326,4 @@ impl Session {
             ))),
         }
     }
-}
-
-fn column_names(body: &[u8]) -> Result<Vec<BString>> {
-    let mut cursor = Cursor(body);
-    let count = cursor.u16()?;
-    (0..count)
-        .map(|_| {
-            let name = BString::from(cursor.cstring()?.as_bytes());
-            // table, column, type, size, modifier, format
-            cursor.bytes(18)?;
-            Ok(name)
-        })
-        .collect()
 }

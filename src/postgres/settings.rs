@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::session::Session;
-use crate::error::{Result, ResultExt};
+use crate::error::{Error, Result, ResultExt};
 use crate::sql;
 
 /// What shapes the text of rows: recorded in the archive, and set again to compare a database
@@ -20,10 +20,16 @@ pub const ROW_SETTINGS: &[(&str, &str)] = &[
 
 /// For every transaction that reads: names come qualified, nothing ends it early, and no row is
 /// hidden without an error.
+///
+/// Not here: `xmlbinary`, `xmloption` and the like, which stored values do not depend on, and
+/// `idle_session_timeout`, which knows no transactions; outside of them we do not tarry.
 const READING_SETTINGS: &[(&str, &str)] = &[
     ("search_path", ""),
     ("row_security", "off"),
     ("standard_conforming_strings", "on"),
+    ("quote_all_identifiers", "off"),
+    ("array_nulls", "on"),
+    ("client_min_messages", "warning"),
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
@@ -35,6 +41,10 @@ const READING_SETTINGS: &[(&str, &str)] = &[
     // an object's owner must not run code as us through an expanded view
     ("restrict_nonsystem_relation_kind", "view, foreign-table"),
 ];
+
+/// How a transaction that only looks begins. What the role or the database prefers does not count:
+/// a standby refuses SERIALIZABLE, and DEFERRABLE may wait for ever.
+pub const BEGIN_LOOKING: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY;\n";
 
 /// Settings that came with a minor release or are missing in some builds; the others exist
 /// everywhere from 14 on.
@@ -81,6 +91,18 @@ impl KnownSettings {
     }
 }
 
+/// What an archive's header says of its rows. A file does not choose what is set on a server.
+pub fn refuse_unknown(recorded: &[(String, String)]) -> Result<()> {
+    let known = |name: &str| ROW_SETTINGS.iter().any(|(known, _)| *known == name);
+    match recorded.iter().find(|(name, _)| !known(name)) {
+        None => Ok(()),
+        Some((name, _)) => Err(Error::new(format!(
+            "the rows of the archive were written under a setting that this version does not know: {name:?}"
+        ))
+        .hint("use the version of rdump that wrote the archive, or a newer one")),
+    }
+}
+
 /// `SET LOCAL name = 'value';`
 pub fn set_local(name: &str, value: &str) -> bstr::BString {
     sql!("SET LOCAL {} = {};\n", name, sql::literal(value))
@@ -89,4 +111,21 @@ pub fn set_local(name: &str, value: &str) -> bstr::BString {
 /// `SET name = 'value';`
 pub fn set(name: &str, value: &str) -> bstr::BString {
     sql!("SET {} = {};\n", name, sql::literal(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_does_not_choose_what_is_set() {
+        let recorded = |name: &str| [(name.to_owned(), "x".to_owned())];
+        assert!(refuse_unknown(&recorded("DateStyle")).is_ok());
+        for name in [
+            "session_replication_role",
+            "DateStyle = 'ISO'; DROP TABLE t; --",
+        ] {
+            assert!(refuse_unknown(&recorded(name)).is_err(), "{name}");
+        }
+    }
 }

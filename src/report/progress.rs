@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-#[derive(Debug)]
 pub struct Progress {
     started: Instant,
+    log: Option<Log>,
     rows: AtomicU64,
     bytes: AtomicU64,
     tables: AtomicU64,
@@ -13,6 +13,9 @@ pub struct Progress {
     tables_total: AtomicU64,
     bytes_expected: AtomicU64,
 }
+
+/// Where lines about single steps go.
+type Log = Box<dyn Fn(&str) + Send + Sync>;
 
 /// The numbers at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -33,6 +36,7 @@ impl Default for Progress {
     fn default() -> Progress {
         Progress {
             started: Instant::now(),
+            log: None,
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             tables: AtomicU64::new(0),
@@ -43,7 +47,28 @@ impl Default for Progress {
     }
 }
 
+impl std::fmt::Debug for Progress {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.counts().fmt(formatter)
+    }
+}
+
 impl Progress {
+    /// Hands a line about each step to `log`, from any thread.
+    pub fn with_log(log: impl Fn(&str) + Send + Sync + 'static) -> Progress {
+        Progress {
+            log: Some(Box::new(log)),
+            ..Progress::default()
+        }
+    }
+
+    /// One step; the line is made only where somebody wants it.
+    pub fn log(&self, line: impl FnOnce() -> String) {
+        if let Some(log) = &self.log {
+            log(&line());
+        }
+    }
+
     pub fn expect(&self, tables: u64, bytes: u64) {
         self.tables_total.store(tables, Ordering::Relaxed);
         self.bytes_expected.store(bytes, Ordering::Relaxed);

@@ -1,11 +1,12 @@
 //! Creating entries, and what all connections of a restore share.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::selection::label;
 use super::{Failure, Options};
-use crate::archive::Entry;
+use crate::archive::{Contents, Entry, EntryId};
 use crate::error::{Error, Result};
 use crate::postgres::{Session, TransactionState};
 use crate::report::Progress;
@@ -15,9 +16,15 @@ use bstr::BString;
 /// What all connections of a restore share.
 pub struct Shared {
     pub entries: Vec<Entry>,
+    /// Positions among the entries.
+    positions: HashMap<EntryId, usize>,
+    /// Rows that the server has taken for good.
+    rows: AtomicU64,
     pub options: Options,
     pub progress: Arc<Progress>,
     pub failures: Mutex<Vec<Failure>>,
+    /// What the server warned of, with the entry that it was about.
+    pub warnings: Mutex<Vec<String>>,
     /// No further step begins: an error under --exit-on-error.
     stopped: AtomicBool,
     /// The role that we act as; objects of others are handed over.
@@ -34,11 +41,17 @@ impl Shared {
         current_role: BString,
         role: Option<String>,
     ) -> Shared {
+        let positions = (0..)
+            .zip(&entries)
+            .map(|(position, entry)| (entry.id, position));
         Shared {
+            positions: positions.collect(),
+            rows: AtomicU64::new(0),
             entries,
             options,
             progress,
             failures: Mutex::default(),
+            warnings: Mutex::default(),
             stopped: AtomicBool::new(false),
             current_role,
             role,
@@ -71,6 +84,50 @@ impl Shared {
         self.stopped.load(Ordering::SeqCst)
     }
 
+    pub fn entry(&self, id: EntryId) -> Option<&Entry> {
+        self.positions
+            .get(&id)
+            .map(|&position| &self.entries[position])
+    }
+
+    /// Of the large objects, an entry that was to create some and failed: contents would go into
+    /// those that others have made.
+    pub fn not_created(&self, entry: &Entry) -> Option<&Entry> {
+        if entry.contents != Contents::LargeObjects {
+            return None;
+        }
+        let needed = entry.dependencies.iter().filter_map(|id| self.entry(*id));
+        needed.into_iter().find(|needed| self.has_failed(needed))
+    }
+
+    pub fn loaded(&self, rows: u64) {
+        self.rows.fetch_add(rows, Ordering::SeqCst);
+    }
+
+    /// Rows that the server has taken for good.
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::SeqCst)
+    }
+
+    /// Whether all rows of its table are from here: this run made the table, and no extension put
+    /// anything into it, nor partitions that share a way in.
+    pub fn may_empty(&self, entry: &Entry) -> bool {
+        let made_here = |table: &Entry| {
+            table.kind == "TABLE"
+                && !table.create.is_empty()
+                && !lock(&self.failures)
+                    .iter()
+                    .any(|failure| failure.entry == table.id && failure.doing == CREATING)
+        };
+        entry.load_into.is_none()
+            && matches!(entry.contents, Contents::Rows { .. })
+            && entry
+                .dependencies
+                .iter()
+                .filter_map(|id| self.entry(*id))
+                .any(made_here)
+    }
+
     pub fn has_failed(&self, entry: &Entry) -> bool {
         lock(&self.failures)
             .iter()
@@ -78,13 +135,31 @@ impl Shared {
     }
 }
 
+/// Keeps what the server has said meanwhile.
+pub fn heed(session: &mut Session, shared: &Shared, entry: &Entry) {
+    for notice in session.take_notices() {
+        let line = || format!("{}: {}", label(entry), notice.message);
+        if notice.is_warning() {
+            lock(&shared.warnings).push(line());
+        } else {
+            shared.progress.log(line);
+        }
+    }
+}
+
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What a failed creation is told as.
+const CREATING: &str = "creating it";
+
 /// A connection that is gone cannot run what is left.
 fn is_lost(session: &Session, error: &Error) -> bool {
-    session.is_lost() || error.sqlstate().is_some_and(|code| code.starts_with("57P"))
+    session.is_lost()
+        || error
+            .sqlstate()
+            .is_some_and(|state| state.code().starts_with("57P"))
 }
 
 /// Where tables go unless they say otherwise; remembered, to set it only when it changes.
@@ -104,6 +179,7 @@ pub async fn create(
     if entry.create.is_empty() && entry.owner_target.is_none() {
         return Ok(());
     }
+    shared.progress.log(|| format!("creating {}", label(entry)));
     let outcome = async {
         settle(session, shared, entry, place).await?;
         if !entry.create.is_empty() {
@@ -121,8 +197,9 @@ pub async fn create(
     }
     .await;
     if let Err(error) = outcome {
-        return after_failure(session, shared, entry, "creating it", error).await;
+        return after_failure(session, shared, entry, CREATING, error).await;
     }
+    heed(session, shared, entry);
     let Some(hand_over) = hand_over(shared, entry) else {
         return Ok(());
     };

@@ -5,37 +5,47 @@ use bstr::{BString, ByteSlice};
 use super::source::Rows;
 use crate::archive::{Contents, Entry};
 use crate::error::{Error, Result};
-use crate::postgres::{Session, TransactionState};
+use crate::postgres::{CopyIn, Session, TransactionState};
 use crate::report::Progress;
 use crate::sql;
 
-/// Loads rows of an entry; returns how many the server took. Nothing of them stays if it fails,
-/// unless the caller has a transaction open.
+/// Loads rows of an entry in a transaction of its own, unless one is open; returns how many the
+/// server took. Nothing of them stays if it fails, unless the caller's transaction goes on.
 pub async fn load(
     session: &mut Session,
     entry: &Entry,
     rows: Rows,
     progress: &Progress,
 ) -> Result<u64> {
-    match &entry.contents {
+    let own_transaction = session.state() == TransactionState::Idle;
+    if own_transaction {
+        session.execute("BEGIN").await?;
+    }
+    let taken = match &entry.contents {
         Contents::None => Ok(0),
         Contents::Rows {
             relation, columns, ..
         } => {
             let relation = entry.load_into.as_ref().unwrap_or(relation);
-            let columns = sql::join(columns.iter().map(sql::identifier), ", ");
-            let copy = if columns.is_empty() {
-                sql!("COPY {} FROM STDIN", relation)
-            } else {
-                sql!("COPY {} ({}) FROM STDIN", relation, columns)
-            };
-            copy_in(session, &copy, rows, progress).await
+            copy_in(session, &copy_statement(relation, columns), rows, progress).await
         }
         Contents::SequenceValue { sequence } => {
             set_sequence(session, sequence, rows, progress).await
         }
         Contents::LargeObjects => large_objects(session, rows, progress).await,
+    }?;
+    if own_transaction {
+        session.execute("COMMIT").await?;
     }
+    Ok(taken)
+}
+
+fn copy_statement(relation: &BString, columns: &[BString]) -> BString {
+    if columns.is_empty() {
+        return sql!("COPY {} FROM STDIN", relation);
+    }
+    let columns = sql::join(columns.iter().map(sql::identifier), ", ");
+    sql!("COPY {} ({}) FROM STDIN", relation, columns)
 }
 
 async fn copy_in(
@@ -54,10 +64,7 @@ async fn copy_in(
                 progress.add(piece.rows(), piece.bytes().len() as u64);
             }
             Ok(None) => break,
-            Err(error) => {
-                copy.abort("the archive could not be read").await?;
-                return Err(error);
-            }
+            Err(error) => return Err(give_up(copy, error).await?),
         }
     }
     let taken = copy.finish().await?;
@@ -68,6 +75,12 @@ async fn copy_in(
         .hint("a trigger or rule on the table may have dropped some"));
     }
     Ok(taken)
+}
+
+/// Ends a COPY whose rows cannot be had; hands the reason back.
+async fn give_up(copy: CopyIn<'_>, error: Error) -> Result<Error> {
+    copy.abort("the archive could not be read").await?;
+    Ok(error)
 }
 
 /// Rows that are few and short, as a whole.
@@ -104,45 +117,47 @@ async fn set_sequence(
 }
 
 /// Large objects exist already, empty; their pages go through a temporary table, so that they
-/// arrive by COPY and not as statements.
+/// arrive by COPY and not as statements. One COPY a chunk: a row may be cut within one.
 async fn large_objects(session: &mut Session, mut rows: Rows, progress: &Progress) -> Result<u64> {
-    // one transaction, so that a failure leaves no half-filled object and no table
-    let own_transaction = session.state() == TransactionState::Idle;
-    if own_transaction {
-        session.execute("BEGIN").await?;
-    }
-    let outcome = async {
+    session
+        .execute(
+            "CREATE TEMPORARY TABLE rdump_large_object (id oid, start bigint, data bytea) ON COMMIT DROP",
+        )
+        .await?;
+    let mut total = 0;
+    let mut next = rows.next().await?;
+    while let Some(first) = next {
+        let mut copy = session
+            .copy_in("COPY pg_temp.rdump_large_object FROM STDIN")
+            .await?;
+        let mut piece = first;
+        loop {
+            copy.send(piece.bytes()).await?;
+            progress.add(piece.rows(), piece.bytes().len() as u64);
+            if piece.is_last() {
+                break;
+            }
+            piece = match rows.next().await {
+                Ok(Some(piece)) => piece,
+                Ok(None) => {
+                    let error = Error::new("the archive broke off in the middle of a row");
+                    return Err(give_up(copy, error).await?);
+                }
+                Err(error) => return Err(give_up(copy, error).await?),
+            };
+        }
+        total += copy.finish().await?;
         session
-            .execute(
-                "CREATE TEMPORARY TABLE rdump_large_object (id oid, start bigint, data bytea) ON COMMIT DROP",
+            .query(
+                "SELECT count(pg_catalog.lo_put(id, start, data)) FROM pg_temp.rdump_large_object;
+                 TRUNCATE pg_temp.rdump_large_object",
             )
             .await?;
-        let mut total = 0;
-        while let Some(piece) = rows.next().await? {
-            let mut copy = session
-                .copy_in("COPY pg_temp.rdump_large_object FROM STDIN")
-                .await?;
-            copy.send(piece.bytes()).await?;
-            total += copy.finish().await?;
-            session
-                .query(
-                    "SELECT count(pg_catalog.lo_put(id, start, data)) FROM pg_temp.rdump_large_object;
-                     TRUNCATE pg_temp.rdump_large_object",
-                )
-                .await?;
-            progress.add(piece.rows(), piece.bytes().len() as u64);
-        }
-        session.execute("DROP TABLE pg_temp.rdump_large_object").await?;
-        Ok(total)
+        next = rows.next().await?;
     }
-    .await;
-    if own_transaction {
-        let end = if outcome.is_ok() {
-            "COMMIT"
-        } else {
-            "ROLLBACK"
-        };
-        session.execute(end).await?;
-    }
-    outcome
+    // the caller's transaction may be one that goes on
+    session
+        .execute("DROP TABLE pg_temp.rdump_large_object")
+        .await?;
+    Ok(total)
 }

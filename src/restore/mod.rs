@@ -13,25 +13,26 @@ mod selection;
 mod source;
 mod stream;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bstr::{BString, ByteSlice};
 use tokio::task::JoinSet;
 
 pub use preflight::{Finding, Severity};
-pub use selection::{Selection, label, parse_list};
+pub use selection::{Selection, label, parse_list, select};
 
 use crate::archive::{ChunkRecord, Entry, EntryId, Header, Pass, RandomReader, Section};
-use crate::error::{Error, Outcome, Result};
-use crate::postgres::settings::set;
-use crate::postgres::{Connector, Session};
+use crate::error::{Error, Outcome, Result, SqlState};
+use crate::postgres::settings::{refuse_unknown, set};
+use crate::postgres::{Connector, Session, refuse_transaction_mode};
 use crate::report::Progress;
 use crate::sql;
 use crate::storage::LocalFile;
 use create::{Place, Shared, create, lock};
-use parallel::Parallel;
+use parallel::{Loads, Parallel};
 use schedule::is_data;
 use source::{FileSource, cut};
 
@@ -42,7 +43,7 @@ pub enum Input {
     Stdin,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Options {
     pub jobs: usize,
     pub selection: Selection,
@@ -60,6 +61,26 @@ pub struct Options {
     pub single_transaction: bool,
     /// Go on although the preflight found what will fail, or the target holds tables already.
     pub force: bool,
+    /// From a file, a table is loaded by several connections in pieces of about so many bytes.
+    pub least_load: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            jobs: 1,
+            selection: Selection::default(),
+            create_database: false,
+            clean: false,
+            if_exists: false,
+            no_owner: false,
+            no_tablespaces: false,
+            exit_on_error: false,
+            single_transaction: false,
+            force: false,
+            least_load: source::LEAST_LOAD,
+        }
+    }
 }
 
 /// An entry that could not be restored.
@@ -77,6 +98,7 @@ pub struct Failure {
 pub struct Report {
     pub database: String,
     pub entries: usize,
+    /// Rows that the target has taken; of tables that failed, none count.
     pub rows: u64,
     pub connections: usize,
     pub failures: Vec<Failure>,
@@ -142,7 +164,8 @@ async fn run_opened(
     options: Options,
     progress: Arc<Progress>,
 ) -> Result<Report> {
-    let mut warnings: Vec<String> = connector.target().warnings().to_vec();
+    let mut warnings: Vec<String> = Vec::new();
+    options.selection.refuse_unknown(&opened.entries)?;
     let mut entries = selection::select(&opened.entries, &options.selection);
     entries.retain(|entry| options.create_database || !entry.is_of_database());
     if entries.is_empty() {
@@ -151,6 +174,8 @@ async fn run_opened(
     }
     let (mut leader, mut connector) = connector.clone().first().await?;
     preflight::refuse_unsupported(&leader)?;
+    warnings.extend(leader.take_warnings());
+    refuse_transaction_mode(&mut leader, &connector, "restore").await?;
     prepare(&mut leader, &opened.header).await?;
 
     let findings = preflight::check(&mut leader, &opened.header, &entries, &options).await?;
@@ -199,26 +224,10 @@ async fn run_opened(
         clean(&mut leader, &shared).await?;
     }
     serial(&mut leader, &shared, |entry| {
-        entry.pass == Pass::Main && entry.section == Section::PreData && !is_data(entry)
+        entry.pass == Pass::Main && entry.section != Section::PostData && !is_data(entry)
     })
     .await?;
-    let mut workers = Vec::new();
-    while workers.len() + 1 < jobs {
-        match connector.open().await {
-            Ok(mut session) => {
-                prepare(&mut session, &opened.header).await?;
-                workers.push(session);
-            }
-            Err(error) if error.sqlstate() == Some("53300") => {
-                warnings.push(format!(
-                    "the server has too few free connections: using {} instead of {jobs}",
-                    workers.len() + 1
-                ));
-                break;
-            }
-            Err(error) => return Err(error.context("opening a connection for loading")),
-        }
-    }
+    let workers = open_workers(&connector, &opened.header, jobs, &mut warnings).await?;
     connections += workers.len();
     let shared = Arc::new(shared);
     leader = match opened.rows {
@@ -231,14 +240,52 @@ async fn run_opened(
     let database = leader.database().to_owned();
     leader.close().await;
     let failures = std::mem::take(&mut *lock(&shared.failures));
+    warnings.append(&mut *lock(&shared.warnings));
     Ok(Report {
         database,
         entries: shared.entries.len(),
-        rows: progress.counts().rows,
+        rows: shared.rows(),
         connections,
         failures,
         warnings,
     })
+}
+
+/// A server answers at once; a pooler whose connections are all taken lets us wait.
+const SETTINGS_WAIT: Duration = Duration::from_secs(5);
+
+/// Connections beside the leader's; where the server has too few, fewer, which is said.
+async fn open_workers(
+    connector: &Connector,
+    header: &Header,
+    jobs: usize,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Session>> {
+    let mut workers = Vec::new();
+    while workers.len() + 1 < jobs {
+        let opened = async {
+            let mut session = connector.open().await?;
+            match tokio::time::timeout(SETTINGS_WAIT, prepare(&mut session, header)).await {
+                Ok(outcome) => outcome.map(|()| Some(session)),
+                Err(_) => Ok(None),
+            }
+        };
+        match opened.await {
+            Ok(Some(session)) => {
+                workers.push(session);
+                continue;
+            }
+            Ok(None) => {}
+            Err(error) if error.sqlstate() == Some(&SqlState::TOO_MANY_CONNECTIONS) => {}
+            Err(error) => return Err(error.context("opening a connection for loading")),
+        }
+        warnings.push(format!(
+            "the server has too few free connections: using {} instead of {jobs}",
+            workers.len() + 1
+        ));
+        break;
+    }
+    Ok(workers)
 }
 
 /// Tells the display what is to come, where the index of a file says it.
@@ -259,6 +306,7 @@ fn expect(shared: &Shared, rows: &Contents) -> Result<()> {
 
 /// Settings of every connection of a restore.
 async fn prepare(session: &mut Session, header: &Header) -> Result<()> {
+    refuse_unknown(&header.settings)?;
     let version = session.version()?;
     let mut text = set("client_encoding", &header.encoding);
     let mut settings = vec![
@@ -270,6 +318,9 @@ async fn prepare(session: &mut Session, header: &Header) -> Result<()> {
         ("statement_timeout", "0"),
         ("lock_timeout", "0"),
         ("idle_in_transaction_session_timeout", "0"),
+        ("idle_session_timeout", "0"),
+        // else {NULL} would be read as a string
+        ("array_nulls", "on"),
         ("default_transaction_read_only", "off"),
         ("default_transaction_isolation", "read committed"),
         ("default_tablespace", ""),
@@ -316,6 +367,7 @@ async fn clean(session: &mut Session, shared: &Shared) -> Result<()> {
         if drop.is_empty() || is_data(entry) {
             continue;
         }
+        shared.progress.log(|| format!("dropping {}", label(entry)));
         if let Err(error) = session.execute(drop).await {
             create::after_failure(session, shared, entry, "dropping it", error).await?;
         }
@@ -336,11 +388,19 @@ async fn from_file(
         })
     }));
     let chunks = Arc::new(chunks);
+    let least_load = shared.options.least_load;
     let begin = move |entry: &Entry| {
-        Ok(chunks
-            .get(&entry.id)
-            .map(|chunks| cut(&source, entry, chunks))
-            .unwrap_or_default())
+        let end = source.reader().end_record(entry.id)?.ok_or_else(|| {
+            Error::new(format!(
+                "the archive does not say how many rows {} has",
+                label(entry)
+            ))
+        })?;
+        let chunks = chunks.get(&entry.id).map_or(&[][..], Vec::as_slice);
+        Ok(Loads {
+            rows: cut(&source, entry, chunks, least_load),
+            expected: end.rows,
+        })
     };
     run_parallel(leader, workers, shared, &parallel, begin).await
 }
@@ -368,7 +428,7 @@ async fn run_parallel(
     workers: Vec<Session>,
     shared: &Arc<Shared>,
     parallel: &Arc<Parallel>,
-    begin: impl Fn(&Entry) -> Result<Vec<source::Rows>> + Clone + Send + Sync + 'static,
+    begin: impl Fn(&Entry) -> Result<Loads> + Clone + Send + Sync + 'static,
 ) -> Result<Session> {
     let mut running = JoinSet::new();
     for (number, mut session) in std::iter::once(leader).chain(workers).enumerate() {
@@ -404,14 +464,18 @@ async fn run_parallel(
     }
 }
 
-/// Makes all that was committed without waiting durable: one real transaction that waits.
+/// Makes all that was committed without waiting durable. A commit waits for the disk, and for
+/// synchronous standbys, only if its transaction wrote to the log itself.
 async fn settle(session: &mut Session, shared: &Shared) -> Result<()> {
     if shared.options.single_transaction {
-        session.execute("COMMIT").await?;
+        session
+            .execute("SET LOCAL synchronous_commit = on; COMMIT")
+            .await?;
+        return Ok(());
     }
     session.execute("SET synchronous_commit = on").await?;
     session
-        .query("SELECT pg_catalog.pg_current_xact_id()")
+        .query("SELECT pg_catalog.pg_logical_emit_message(true, 'rdump', 'restored')")
         .await
         .map(drop)
         .map_err(|error| error.context("making the restore durable"))
@@ -460,7 +524,8 @@ async fn create_database(
 impl Report {
     /// Exit code 3 if something was left out.
     pub fn into_result(self) -> Result<Report> {
-        match self.failures.len() {
+        let failed: HashSet<EntryId> = self.failures.iter().map(|failure| failure.entry).collect();
+        match failed.len() {
             0 => Ok(self),
             count => Err(Error::new(format!(
                 "{count} of {} entries could not be restored",

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use tokio::sync::Notify;
 
-use super::create::{Place, Shared, after_failure, create, lock};
+use super::create::{self, Place, Shared, after_failure, create, heed, lock};
 use super::load::load;
 use super::schedule::{Schedule, Step, is_data};
 use super::selection::label;
@@ -25,27 +25,38 @@ pub struct Parallel {
 
 struct State {
     schedule: Schedule,
-    /// Loads that wait for a connection.
-    queue: VecDeque<(Step, Rows)>,
+    queue: VecDeque<Task>,
     /// Data entries that have begun and are not over, by entry.
     begun: HashMap<EntryId, Begun>,
+    /// Of a stream: entries whose rows have all come, and how many they are. None: a file.
+    ended: Option<HashMap<EntryId, u64>>,
 }
 
 #[derive(Debug)]
 struct Begun {
     step: Step,
-    /// Loads that wait or run.
+    /// Tasks that wait or run.
     left: usize,
-    /// Loads there were in all.
-    loads: usize,
-    /// More may come: a stream has not reached the entry's end.
-    open: bool,
+    /// Rows that the server has taken for good.
+    taken: u64,
+    /// Rows that the archive holds. None: a stream has not come to the entry's end.
+    expected: Option<u64>,
+    /// Found to have failed, and what had been loaded of it is being taken back.
+    emptied: bool,
+}
+
+/// The loads of a data entry, and how many rows they hold together.
+pub struct Loads {
+    pub rows: Vec<Rows>,
+    pub expected: u64,
 }
 
 /// What a worker does next.
 enum Task {
     Create(Step),
     Load(Step, Rows),
+    /// Takes back what other loads had brought in: all or nothing, as a single COPY would be.
+    Empty(Step),
 }
 
 impl Parallel {
@@ -56,57 +67,61 @@ impl Parallel {
                 schedule: Schedule::new(&shared.entries, size),
                 queue: VecDeque::new(),
                 begun: HashMap::new(),
+                ended: None,
             }),
             changed: Notify::new(),
         }
     }
 
-    /// With rows that arrive: all data entries begin at once, open until `close`d.
-    pub fn streaming(shared: &Shared) -> Parallel {
+    /// With rows that arrive: data entries begin as soon as they may.
+    pub fn streaming(shared: &Shared) -> Result<Parallel> {
         let parallel = Parallel::new(shared, |_| 0);
         let mut state = lock(&parallel.state);
-        for step in state.schedule.take_data(&shared.entries) {
-            state.begun.insert(
-                shared.entries[step.entry].id,
-                Begun {
-                    step,
-                    left: 0,
-                    loads: 0,
-                    open: true,
-                },
-            );
-        }
+        state.ended = Some(HashMap::new());
+        state.begin_ready(shared)?;
         drop(state);
-        parallel
+        Ok(parallel)
     }
 
-    /// Queues a load that has arrived. Entries that are not restored are passed over.
-    pub fn arrive(&self, entry: EntryId, rows: Rows) {
-        let mut state = lock(&self.state);
-        if let Some(begun) = state.begun.get_mut(&entry) {
-            begun.left += 1;
-            begun.loads += 1;
-            let step = begun.step;
-            state.queue.push_back((step, rows));
-            drop(state);
-            self.changed.notify_waiters();
+    /// Queues a load that has arrived, once its entry may be loaded: rows that others refer to come
+    /// first in a stream, but may still be on their way to the server.
+    pub async fn arrive(&self, shared: &Shared, entry: EntryId, rows: Rows) -> Result<()> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if shared.is_stopped() {
+                return Ok(());
+            }
+            {
+                let mut state = lock(&self.state);
+                if let Some(begun) = state.begun.get_mut(&entry) {
+                    begun.left += 1;
+                    let step = begun.step;
+                    state.queue.push_back(Task::Load(step, rows));
+                    drop(state);
+                    self.changed.notify_waiters();
+                    return Ok(());
+                }
+                state.refuse_too_early(shared, entry)?;
+            }
+            changed.await;
         }
     }
 
-    /// Whether rows of this entry are wanted.
-    pub fn wants(&self, entry: EntryId) -> bool {
-        lock(&self.state).begun.contains_key(&entry)
-    }
-
-    /// No more loads of this entry will arrive.
-    pub fn close(&self, shared: &Shared, entry: EntryId) {
+    /// No more loads of this entry will arrive; so many rows they were.
+    pub fn close(&self, shared: &Shared, entry: EntryId, rows: u64) -> Result<()> {
         let mut state = lock(&self.state);
+        if let Some(ended) = &mut state.ended {
+            ended.insert(entry, rows);
+        }
         if let Some(begun) = state.begun.get_mut(&entry) {
-            begun.open = false;
-            state.settle(shared, entry);
+            begun.expected = Some(rows);
+            state.settle(shared, entry)?;
         }
         drop(state);
         self.changed.notify_waiters();
+        Ok(())
     }
 
     /// Lets workers see that the restore was stopped.
@@ -114,12 +129,12 @@ impl Parallel {
         self.changed.notify_waiters();
     }
 
-    /// One connection's share, to the end. `begin` gives the loads of a data entry.
+    /// One connection's share, to the end. `begin` gives the loads of a data entry of a file.
     pub async fn run(
         &self,
         session: &mut Session,
         shared: &Shared,
-        begin: impl Fn(&Entry) -> Result<Vec<Rows>>,
+        begin: impl Fn(&Entry) -> Result<Loads>,
     ) -> Result<()> {
         let mut place = Place::default();
         loop {
@@ -127,15 +142,13 @@ impl Parallel {
             tokio::pin!(changed);
             changed.as_mut().enable();
             if shared.is_stopped() {
-                self.changed.notify_waiters();
-                return Ok(());
+                break;
             }
             let task = {
                 let mut state = lock(&self.state);
                 let task = state.next(shared, &begin)?;
                 if task.is_none() && state.schedule.is_over() {
-                    self.changed.notify_waiters();
-                    return Ok(());
+                    break;
                 }
                 task
             };
@@ -147,12 +160,17 @@ impl Parallel {
                 Some(Task::Create(step)) => {
                     let entry = &shared.entries[step.entry];
                     let outcome = create(session, shared, entry, &mut place).await;
-                    lock(&self.state).schedule.done(step);
-                    outcome
+                    let mut state = lock(&self.state);
+                    state.schedule.done(step);
+                    outcome.and(state.begin_ready(shared))
                 }
                 Some(Task::Load(step, rows)) => {
-                    let entry = &shared.entries[step.entry];
-                    self.load(session, shared, entry, rows).await
+                    self.load(session, shared, &shared.entries[step.entry], rows)
+                        .await
+                }
+                Some(Task::Empty(step)) => {
+                    self.empty(session, shared, &shared.entries[step.entry])
+                        .await
                 }
             };
             if outcome.is_err() {
@@ -161,6 +179,8 @@ impl Parallel {
             self.changed.notify_waiters();
             outcome?;
         }
+        self.changed.notify_waiters();
+        create::reset(session, &mut place).await
     }
 
     async fn load(
@@ -171,55 +191,145 @@ impl Parallel {
         rows: Rows,
     ) -> Result<()> {
         let mut outcome = Ok(());
-        // of a table that has failed nothing more is loaded; a stream goes on without us
-        if !shared.has_failed(entry)
-            && let Err(error) = load(session, entry, rows, &shared.progress).await
+        let mut taken = 0;
+        if let Some(missing) = shared
+            .not_created(entry)
+            .filter(|_| !shared.has_failed(entry))
         {
-            outcome = after_failure(session, shared, entry, "loading its rows", error).await;
+            let error = Error::new(format!(
+                "not loaded: {} could not be created",
+                label(missing)
+            ));
+            outcome = shared.failed(entry, "loading its rows", error);
         }
-        let emptied = {
-            let mut state = lock(&self.state);
-            let last = state.begun.get_mut(&entry.id).map(|begun| {
-                begun.left = begun.left.saturating_sub(1);
-                begun.left == 0 && !begun.open && begun.loads > 1
-            });
-            last == Some(true) && shared.has_failed(entry) && !shared.options.selection.data_only
-        };
-        if emptied && outcome.is_ok() {
-            // what other connections had loaded of it: all or nothing, as a single COPY would be
-            if let Contents::Rows { relation, .. } = &entry.contents
-                && entry.load_into.is_none()
-                && let Err(error) = session.execute(sql!("TRUNCATE ONLY {}", relation)).await
-            {
-                outcome = after_failure(session, shared, entry, "emptying it", error).await;
+        // of a table that has failed nothing more is loaded; a stream goes on without us
+        if !shared.has_failed(entry) {
+            match load(session, entry, rows, &shared.progress).await {
+                Ok(rows) => taken = rows,
+                Err(error) => {
+                    outcome =
+                        after_failure(session, shared, entry, "loading its rows", error).await;
+                }
             }
         }
-        lock(&self.state).settle(shared, entry.id);
-        outcome
+        heed(session, shared, entry);
+        let mut state = lock(&self.state);
+        if let Some(begun) = state.begun.get_mut(&entry.id) {
+            begun.left = begun.left.saturating_sub(1);
+            begun.taken += taken;
+        }
+        outcome.and(state.settle(shared, entry.id))
+    }
+
+    async fn empty(&self, session: &mut Session, shared: &Shared, entry: &Entry) -> Result<()> {
+        let mut outcome = Ok(());
+        if let Contents::Rows { relation, .. } = &entry.contents
+            && let Err(error) = session.execute(sql!("TRUNCATE ONLY {}", relation)).await
+        {
+            outcome = after_failure(session, shared, entry, "emptying it", error).await;
+        }
+        let mut state = lock(&self.state);
+        if let Some(begun) = state.begun.get_mut(&entry.id) {
+            begun.left = 0;
+            begun.taken = 0;
+        }
+        outcome.and(state.settle(shared, entry.id))
     }
 }
 
 impl State {
-    /// Ends a data entry if nothing of it is left.
-    fn settle(&mut self, shared: &Shared, entry: EntryId) {
-        if let Some(begun) = self.begun.get(&entry)
-            && begun.left == 0
-            && !begun.open
+    /// Ends a data entry if nothing of it is left: it succeeds if the server has as many rows as
+    /// the archive.
+    fn settle(&mut self, shared: &Shared, id: EntryId) -> Result<()> {
+        let Some(begun) = self.begun.get_mut(&id) else {
+            return Ok(());
+        };
+        let (step, taken) = (begun.step, begun.taken);
+        let Some(expected) = begun.expected.filter(|_| begun.left == 0) else {
+            return Ok(());
+        };
+        let entry = &shared.entries[step.entry];
+        if taken != expected && !shared.has_failed(entry) {
+            shared.failed(
+                entry,
+                "loading its rows",
+                Error::new(format!(
+                    "{taken} rows were loaded, the archive holds {expected}"
+                ))
+                .hint("rdump verify says whether the archive is damaged"),
+            )?;
+        }
+        if taken > 0 && !begun.emptied && shared.has_failed(entry) && shared.may_empty(entry) {
+            begun.emptied = true;
+            begun.left = 1;
+            self.queue.push_back(Task::Empty(step));
+            return Ok(());
+        }
+        self.begun.remove(&id);
+        self.schedule.done(step);
+        shared.loaded(taken);
+        if !shared.has_failed(entry) {
+            shared.progress.log(|| format!("loaded {}", label(entry)));
+        }
+        shared.progress.table_done();
+        self.begin_ready(shared)
+    }
+
+    /// Of a stream: begins the data entries that wait for nothing any more.
+    fn begin_ready(&mut self, shared: &Shared) -> Result<()> {
+        let Some(ended) = &self.ended else {
+            return Ok(());
+        };
+        let steps = self.schedule.take_ready_data(&shared.entries);
+        for step in &steps {
+            let id = shared.entries[step.entry].id;
+            let begun = Begun {
+                step: *step,
+                left: 0,
+                taken: 0,
+                expected: ended.get(&id).copied(),
+                emptied: false,
+            };
+            self.begun.insert(id, begun);
+        }
+        for step in steps {
+            self.settle(shared, shared.entries[step.entry].id)?;
+        }
+        Ok(())
+    }
+
+    /// An archive has the rows that others refer to before those: waiting for what is still to
+    /// come would be for ever.
+    fn refuse_too_early(&self, shared: &Shared, id: EntryId) -> Result<()> {
+        let ended = |id: &EntryId| {
+            let ended = self.ended.as_ref();
+            ended.is_none_or(|ended| ended.contains_key(id))
+        };
+        let needed = shared
+            .entry(id)
+            .map_or(&[][..], |entry| &entry.dependencies);
+        match needed
+            .iter()
+            .filter_map(|id| shared.entry(*id))
+            .find(|needed| is_data(needed) && !ended(&needed.id))
         {
-            let step = begun.step;
-            self.begun.remove(&entry);
-            self.schedule.done(step);
-            shared.progress.table_done();
+            None => Ok(()),
+            Some(needed) => Err(Error::new(format!(
+                "the archive has the rows of entry {} before those of {}, which they need",
+                id.0,
+                label(needed)
+            ))
+            .hint("restore it from a file")),
         }
     }
 
     fn next(
         &mut self,
         shared: &Shared,
-        begin: &impl Fn(&Entry) -> Result<Vec<Rows>>,
+        begin: &impl Fn(&Entry) -> Result<Loads>,
     ) -> Result<Option<Task>> {
-        if let Some((step, rows)) = self.queue.pop_front() {
-            return Ok(Some(Task::Load(step, rows)));
+        if let Some(task) = self.queue.pop_front() {
+            return Ok(Some(task));
         }
         while let Some(step) = self.schedule.take() {
             let entry = &shared.entries[step.entry];
@@ -227,20 +337,19 @@ impl State {
                 return Ok(Some(Task::Create(step)));
             }
             let loads = begin(entry)?;
-            self.begun.insert(
-                entry.id,
-                Begun {
-                    step,
-                    left: loads.len(),
-                    loads: loads.len(),
-                    open: false,
-                },
-            );
-            self.queue
-                .extend(loads.into_iter().map(|rows| (step, rows)));
-            match self.queue.pop_front() {
-                Some((step, rows)) => return Ok(Some(Task::Load(step, rows))),
-                None => self.settle(shared, entry.id),
+            let begun = Begun {
+                step,
+                left: loads.rows.len(),
+                taken: 0,
+                expected: Some(loads.expected),
+                emptied: false,
+            };
+            self.begun.insert(entry.id, begun);
+            let tasks = loads.rows.into_iter().map(|rows| Task::Load(step, rows));
+            self.queue.extend(tasks);
+            self.settle(shared, entry.id)?;
+            if let Some(task) = self.queue.pop_front() {
+                return Ok(Some(task));
             }
         }
         if self.schedule.is_stuck() {

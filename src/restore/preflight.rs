@@ -1,6 +1,8 @@
 //! What will fail on this target, found before anything is written.
 
-use std::collections::BTreeSet;
+mod roles;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use bstr::{BString, ByteSlice};
@@ -75,9 +77,16 @@ pub async fn check(
     // a database that is still to be created holds nothing
     if !options.clean && !options.selection.data_only && !options.create_database {
         check_empty(session, entries, &mut findings).await?;
+        check_large_objects(session, entries, &mut findings).await?;
     }
     check_extensions(session, entries, &mut findings).await?;
-    check_roles(session, entries, options, &mut findings).await?;
+    roles::check(session, entries, options, &mut findings).await?;
+    if !options.no_tablespaces {
+        check_tablespaces(session, entries, &mut findings).await?;
+    }
+    if options.create_database {
+        check_locale_provider(session, entries, &mut findings).await?;
+    }
     if options.selection.data_only && !options.create_database {
         check_tables_exist(session, entries, &mut findings).await?;
     }
@@ -188,6 +197,29 @@ async fn check_empty(
     Ok(())
 }
 
+/// Large objects have numbers for names, which any two databases may share.
+async fn check_large_objects(
+    session: &mut Session,
+    entries: &[Entry],
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    if !entries.iter().any(|entry| entry.kind == "BLOB METADATA") {
+        return Ok(());
+    }
+    let rows = session
+        .query("SELECT count(*) AS count FROM pg_largeobject_metadata")
+        .await
+        .context("looking for large objects in the target")?;
+    let held: usize = rows.only()?.number("count")?;
+    if held > 0 {
+        findings.push(will_fail(
+            format!("the target holds {} already", count(held, "large object")),
+            "restore into an empty database, or drop those of the archive first with -c --if-exists",
+        ));
+    }
+    Ok(())
+}
+
 async fn check_extensions(
     session: &mut Session,
     entries: &[Entry],
@@ -219,111 +251,71 @@ async fn check_extensions(
     Ok(())
 }
 
-/// Owners and grantees that the target does not have.
-async fn check_roles(
+/// Without theirs, each table that is kept in one would fail.
+async fn check_tablespaces(
     session: &mut Session,
     entries: &[Entry],
-    options: &Options,
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
-    let rows = session
-        .query("SELECT rolname, pg_has_role(oid, 'MEMBER') AS member FROM pg_roles")
-        .await
-        .context("listing the roles of the target")?;
-    let mut roles = BTreeSet::new();
-    let mut mine = BTreeSet::new();
-    for row in &rows {
-        let name = row.text("rolname")?;
-        if row.bool("member")? {
-            mine.insert(name.clone());
-        }
-        roles.insert(name);
+    let mut wanted: BTreeMap<&BString, usize> = BTreeMap::new();
+    for tablespace in entries.iter().filter_map(|entry| entry.tablespace.as_ref()) {
+        *wanted.entry(tablespace).or_default() += 1;
     }
-    check_grantees(entries, &roles, findings);
-    if options.no_owner {
+    if wanted.is_empty() {
         return Ok(());
     }
-    let owners: BTreeSet<&BString> = entries
+    let rows = session
+        .query("SELECT spcname FROM pg_tablespace")
+        .await
+        .context("listing the tablespaces of the target")?;
+    let present: BTreeSet<BString> = rows
         .iter()
-        .filter(|entry| entry.owner_target.is_some())
-        .filter_map(|entry| entry.owner.as_ref())
-        .filter(|owner| !owner.is_empty())
-        .collect();
-    for owner in owners {
-        if !roles.contains(owner) {
+        .map(|row| row.text("spcname"))
+        .collect::<Result<_>>()?;
+    for (tablespace, objects) in wanted {
+        if !present.contains(tablespace) {
             findings.push(will_fail(
                 format!(
-                    "role \"{}\", an owner of objects, does not exist",
-                    owner.as_bstr()
+                    "tablespace \"{tablespace}\", for {}, does not exist",
+                    count(objects, "object")
                 ),
-                "create it first, or use -O to let you own everything",
-            ));
-        } else if !mine.contains(owner) {
-            findings.push(will_fail(
-                format!(
-                    "you are no member of role \"{}\", an owner of objects",
-                    owner.as_bstr()
-                ),
-                "connect as a superuser or a member, or use -O",
+                "create it first, or use --no-tablespaces to keep all in the default one",
             ));
         }
     }
     Ok(())
 }
 
-/// Roles that grants name. An entry holds them as the SQL that this program wrote.
-fn check_grantees(entries: &[Entry], roles: &BTreeSet<BString>, findings: &mut Vec<Finding>) {
-    let named: BTreeSet<BString> = entries
-        .iter()
-        .filter(|entry| matches!(entry.kind.as_str(), "ACL" | "DEFAULT ACL"))
-        .flat_map(|entry| grantees(&entry.create))
-        .collect();
-    for role in named.difference(roles) {
-        findings.push(will_fail(
-            format!("role \"{role}\", which has privileges, does not exist"),
-            "create it first, or use -x to leave out privileges",
-        ));
-    }
-}
-
-/// What stands after TO and FROM in GRANT and REVOKE, without PUBLIC.
-fn grantees(statements: &[u8]) -> Vec<BString> {
-    let mut found = Vec::new();
-    let mut after_preposition = false;
-    let mut rest = statements;
-    while let Some(&first) = rest.first() {
-        let is_word =
-            |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..);
-        let mut name = BString::default();
-        if first == b'"' {
-            loop {
-                let quoted = rest.get(1..).unwrap_or_default();
-                let end = quoted.find_byte(b'"').unwrap_or(quoted.len());
-                name.extend_from_slice(&quoted[..end]);
-                rest = quoted.get(end + 1..).unwrap_or_default();
-                if rest.first() != Some(&b'"') {
-                    break;
-                }
-                name.push(b'"');
-            }
-        } else {
-            let length = rest.iter().take_while(|byte| is_word(byte)).count();
-            name.extend_from_slice(&rest[..length]);
-            rest = &rest[length.max(1)..];
-            if length == 0 {
-                continue;
-            }
-            if name == "TO" || name == "FROM" {
-                after_preposition = true;
-                continue;
-            }
-        }
-        let is_public = first != b'"' && name == "PUBLIC";
-        if std::mem::take(&mut after_preposition) && !is_public {
-            found.push(name);
+/// Servers before 15 know no provider of locales but libc and do not name it; a newer one gives a new
+/// database the provider of its template.
+async fn check_locale_provider(
+    session: &mut Session,
+    entries: &[Entry],
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let unnamed = entries.iter().find(|entry| {
+        entry.kind == "DATABASE" && !entry.create.contains_str(" LOCALE_PROVIDER = ")
+    });
+    let Some(database) = unnamed.filter(|_| matches!(session.version(), Ok(v) if v.at_least(15)))
+    else {
+        return Ok(());
+    };
+    let rows = session
+        .query("SELECT datlocprovider FROM pg_database WHERE datname = 'template0'")
+        .await
+        .context("looking at the locale provider of the target")?;
+    for row in &rows {
+        if row.char("datlocprovider")? != b'c' {
+            findings.push(will_fail(
+                format!(
+                    "database \"{}\" has its locale from libc, a new one of this target would not",
+                    database.name
+                ),
+                "create it with LOCALE_PROVIDER libc and restore into it, without -C",
+            ));
         }
     }
-    found
+    Ok(())
 }
 
 async fn check_tables_exist(
@@ -354,24 +346,4 @@ async fn check_tables_exist(
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn grantees_of_statements() {
-        let statements = "GRANT SELECT ON TABLE public.\"FROM x\" TO plain WITH GRANT OPTION;\n\
-            REVOKE ALL ON SCHEMA s FROM PUBLIC;\n\
-            GRANT SELECT(\"TO\") ON TABLE s.t TO \"Fixture \"\"Odd\"\" role\";\n\
-            GRANT ALL ON TABLE s.t TO \"PUBLIC\";\n\
-            GRANT USAGE ON SCHEMA s TO \"b\u{fc}cher\";\n";
-        assert_eq!(
-            grantees(statements.as_bytes()),
-            ["plain", "Fixture \"Odd\" role", "PUBLIC", "b\u{fc}cher"]
-        );
-        assert!(grantees(b"GRANT SELECT ON t TO").is_empty());
-        assert_eq!(grantees(b"GRANT SELECT ON t TO \"open"), ["open"]);
-    }
 }

@@ -1,6 +1,6 @@
 //! What may run when: the parallel part of a restore as a pure state machine.
 //!
-//! Nodes are the entries of the sections data and post-data. A node is ready when all it depends on is done;
+//! Nodes are the entries with rows and those of the section post-data. A node is ready when all it depends on is done;
 //! of the ready ones the largest goes first, held back while a running node has a conflicting
 //! lock. Post-data entries that need a table wait for its rows too, and for those of its
 //! partitions.
@@ -60,8 +60,9 @@ impl Schedule {
             .enumerate()
             .map(|(position, entry)| (entry.id, position))
             .collect();
-        let parallel =
-            |entry: &Entry| entry.pass == Pass::Main && entry.section != Section::PreData;
+        let parallel = |entry: &Entry| {
+            entry.pass == Pass::Main && (is_data(entry) || entry.section == Section::PostData)
+        };
         let node_of: HashMap<EntryId, usize> = entries
             .iter()
             .filter(|entry| parallel(entry))
@@ -161,8 +162,8 @@ impl Schedule {
         })
     }
 
-    /// Takes all data entries at once.
-    pub fn take_data(&mut self, entries: &[Entry]) -> Vec<Step> {
+    /// Takes all data entries that are ready.
+    pub fn take_ready_data(&mut self, entries: &[Entry]) -> Vec<Step> {
         let data: Vec<_> = self
             .ready
             .iter()
@@ -372,3 +373,6 @@ impl Sets {
         self.0[one.max(other)] = one.min(other);
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,6 +1,6 @@
 //! Which entries of an archive are replayed: pg_restore's filters, with its meanings.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use bstr::{BString, ByteSlice};
 
@@ -29,11 +29,11 @@ pub struct Selection {
     /// -x
     pub no_privileges: bool,
     pub no_comments: bool,
-    /// -L: numbers of entries
-    pub listed: Option<HashSet<EntryId>>,
+    /// -L: entries, each with its place in the list
+    pub listed: Option<HashMap<EntryId, usize>>,
 }
 
-/// The entries that pass, in the archive's order.
+/// The entries that pass, in the archive's order, or in that of a list.
 pub fn select(entries: &[Entry], selection: &Selection) -> Vec<Entry> {
     let mut chosen: HashSet<EntryId> = HashSet::new();
     for entry in entries {
@@ -41,14 +41,66 @@ pub fn select(entries: &[Entry], selection: &Selection) -> Vec<Entry> {
             chosen.insert(entry.id);
         }
     }
-    entries
+    let mut selected: Vec<Entry> = entries
         .iter()
         .filter(|entry| chosen.contains(&entry.id))
         .cloned()
+        .collect();
+    if let Some(listed) = &selection.listed {
+        selected.sort_by_key(|entry| listed.get(&entry.id));
+        selected = needed_first(selected);
+    }
+    selected
+}
+
+/// Keeps an order as far as dependencies allow: what an entry needs moves to just before it.
+fn needed_first(entries: Vec<Entry>) -> Vec<Entry> {
+    let positions: HashMap<EntryId, usize> = entries
+        .iter()
+        .enumerate()
+        .map(|(position, entry)| (entry.id, position))
+        .collect();
+    let mut order = Vec::with_capacity(entries.len());
+    let mut seen = vec![false; entries.len()];
+    for start in 0..entries.len() {
+        // an entry comes up twice: before what it needs is looked at, and after
+        let mut open = vec![(start, false)];
+        while let Some((position, is_ready)) = open.pop() {
+            if is_ready {
+                order.push(position);
+            } else if !std::mem::replace(&mut seen[position], true) {
+                open.push((position, true));
+                let needed = entries[position].dependencies.iter().rev();
+                open.extend(needed.filter_map(|id| Some((*positions.get(id)?, false))));
+            }
+        }
+    }
+    let mut entries: Vec<Option<Entry>> = entries.into_iter().map(Some).collect();
+    order
+        .into_iter()
+        .filter_map(|position| entries[position].take())
         .collect()
 }
 
 impl Selection {
+    /// A list may have been made of another archive.
+    pub fn refuse_unknown(&self, entries: &[Entry]) -> Result<()> {
+        let known: HashSet<EntryId> = entries.iter().map(|entry| entry.id).collect();
+        let listed = self.listed.iter().flatten();
+        match listed
+            .map(|(id, _)| id)
+            .filter(|id| !known.contains(id))
+            .min()
+        {
+            None => Ok(()),
+            Some(id) => Err(Error::usage(format!(
+                "the list names entry {}, which the archive does not have",
+                id.0
+            ))
+            .hint("make the list of this very archive with \"rdump show\"")),
+        }
+    }
+
     fn names_objects(&self) -> bool {
         !(self.tables.is_empty()
             && self.indexes.is_empty()
@@ -58,7 +110,7 @@ impl Selection {
 
     fn takes(&self, entry: &Entry, chosen: &HashSet<EntryId>) -> bool {
         if let Some(listed) = &self.listed
-            && !listed.contains(&entry.id)
+            && !listed.contains_key(&entry.id)
         {
             return false;
         }
@@ -122,8 +174,8 @@ fn named(names: &[BString], name: Option<&BString>) -> bool {
 
 /// Reads what `rdump show` (and pg_restore -l) prints: each line begins with a number and `;`,
 /// lines that begin with `;` are comments.
-pub fn parse_list(text: &str) -> Result<HashSet<EntryId>> {
-    let mut listed = HashSet::new();
+pub fn parse_list(text: &str) -> Result<HashMap<EntryId, usize>> {
+    let mut listed = HashMap::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with(';') {
@@ -140,7 +192,7 @@ pub fn parse_list(text: &str) -> Result<HashSet<EntryId>> {
                 ))
                 .hint("edit the output of \"rdump show\": remove lines, or put ; before them")
             })?;
-        listed.insert(EntryId(id));
+        listed.insert(EntryId(id), number);
     }
     Ok(listed)
 }
@@ -148,6 +200,8 @@ pub fn parse_list(text: &str) -> Result<HashSet<EntryId>> {
 /// What messages call an entry: "INDEX public.orders_pkey".
 pub fn label(entry: &Entry) -> String {
     match &entry.schema {
+        // all large objects
+        None if entry.name == entry.kind.as_str() => entry.kind.clone(),
         Some(schema) if entry.kind != "COMMENT" && entry.kind != "ACL" => {
             format!(
                 "{} {}.{}",
@@ -157,5 +211,31 @@ pub fn label(entry: &Entry) -> String {
             )
         }
         _ => format!("{} {}", entry.kind, entry.name.as_bstr()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::restore::schedule::tests::entry;
+
+    #[test]
+    fn a_list_orders_as_far_as_dependencies_allow() {
+        let entries = [
+            entry(1, "DOMAIN", "d", &[]),
+            entry(2, "TABLE", "a", &[1]),
+            entry(3, "TABLE", "b", &[]),
+            entry(4, "INDEX", "b_i", &[3]),
+        ];
+        let order = |list: &str| -> Vec<u32> {
+            let selection = Selection {
+                listed: Some(parse_list(list).expect("a list")),
+                ..Selection::default()
+            };
+            let selected = select(&entries, &selection);
+            selected.iter().map(|entry| entry.id.0).collect()
+        };
+        assert_eq!(order("4;\n3;\n2;\n1;\n"), [3, 4, 1, 2]);
+        assert_eq!(order("; 1;\n3; TABLE b\n\n2; TABLE a\n"), [3, 2]);
     }
 }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::archive::{ChunkRecord, Contents, DataBlock, Entry, RandomReader, Segment};
+use crate::archive::{
+    ChunkRecord, Contents, DataBlock, Entry, EntryId, RandomReader, RowsSegment, Segment,
+};
 use crate::error::{Error, Result};
 use crate::storage::LocalFile;
 
@@ -61,17 +63,25 @@ impl FileSource {
 #[derive(Debug)]
 pub struct Piece {
     block: Arc<DataBlock>,
-    segment: usize,
+    position: usize,
+    segment: RowsSegment,
     /// Given back when the piece is done with.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Piece {
-    pub fn new(block: Arc<DataBlock>, segment: usize) -> Piece {
-        Piece {
-            block,
-            segment,
-            _permit: None,
+    pub fn new(block: Arc<DataBlock>, position: usize) -> Result<Piece> {
+        match block.segments.get(position) {
+            Some(Segment::Rows(segment)) => Ok(Piece {
+                position,
+                segment: *segment,
+                block,
+                _permit: None,
+            }),
+            _ => Err(Error::new(format!(
+                "block {} of the archive holds no rows where they are looked for",
+                block.number
+            ))),
         }
     }
 
@@ -84,14 +94,16 @@ impl Piece {
     }
 
     pub fn bytes(&self) -> &[u8] {
-        self.block.segment_bytes(self.segment)
+        self.block.segment_bytes(self.position)
     }
 
     pub fn rows(&self) -> u64 {
-        match self.block.segments.get(self.segment) {
-            Some(Segment::Rows(rows)) => rows.rows,
-            _ => 0,
-        }
+        self.segment.rows
+    }
+
+    /// Whether its chunk, and so its last row, ends with it.
+    pub fn is_last(&self) -> bool {
+        self.segment.last
     }
 }
 
@@ -100,82 +112,125 @@ pub enum Rows {
     /// Chunks of a file, to be read in order.
     Chunks {
         source: Arc<FileSource>,
-        /// Blocks and segments still to be read.
-        places: VecDeque<(u64, usize)>,
+        entry: EntryId,
+        /// What is still to be read.
+        places: VecDeque<Place>,
         /// The next one, read ahead while the one before is sent.
         ahead: Option<tokio::task::JoinHandle<Result<Arc<DataBlock>>>>,
     },
     /// One chunk of a stream: its parts as they come.
-    Stream(tokio::sync::mpsc::Receiver<Piece>),
+    Stream {
+        parts: tokio::sync::mpsc::Receiver<Piece>,
+        is_whole: bool,
+    },
+}
+
+/// Where a part of a chunk is.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    block: u64,
+    position: usize,
+    chunk: u32,
 }
 
 impl Rows {
-    pub fn of_chunks(source: Arc<FileSource>, chunks: &[ChunkRecord]) -> Rows {
+    pub fn of_chunks(source: Arc<FileSource>, entry: EntryId, chunks: &[ChunkRecord]) -> Rows {
         let places = chunks
             .iter()
             .flat_map(|chunk| {
-                chunk
-                    .blocks()
-                    .enumerate()
+                chunk.blocks().enumerate().map(|(part, block)| Place {
+                    block,
                     // the second part of a chunk is the first segment of its block
-                    .map(|(part, block)| {
-                        (block, if part == 0 { chunk.segment as usize } else { 0 })
-                    })
+                    position: if part == 0 { chunk.segment as usize } else { 0 },
+                    chunk: chunk.chunk,
+                })
             })
             .collect();
         Rows::Chunks {
             source,
+            entry,
             places,
             ahead: None,
         }
     }
 
+    pub fn arriving(parts: tokio::sync::mpsc::Receiver<Piece>) -> Rows {
+        Rows::Stream {
+            parts,
+            is_whole: false,
+        }
+    }
+
+    /// None once all is there: a chunk that broke off is an error.
     pub async fn next(&mut self) -> Result<Option<Piece>> {
         match self {
-            Rows::Stream(parts) => Ok(parts.recv().await),
+            Rows::Stream { parts, is_whole } => match parts.recv().await {
+                Some(piece) => {
+                    *is_whole = piece.is_last();
+                    Ok(Some(piece))
+                }
+                None if *is_whole => Ok(None),
+                None => Err(Error::new("the archive broke off in the middle of a row")),
+            },
             Rows::Chunks {
                 source,
+                entry,
                 places,
                 ahead,
             } => {
-                let Some((number, segment)) = places.pop_front() else {
+                let Some(place) = places.pop_front() else {
                     return Ok(None);
                 };
                 let block = match ahead.take() {
                     Some(reading) => reading.await.map_err(|error| {
                         Error::new(format!("reading the archive broke off: {error}"))
                     })??,
-                    None => source.block(number).await?,
+                    None => source.block(place.block).await?,
                 };
-                if let Some((next, _)) = places.front() {
-                    let (source, next) = (Arc::clone(source), *next);
+                if let Some(next) = places.front() {
+                    let (source, next) = (Arc::clone(source), next.block);
                     *ahead = Some(tokio::spawn(async move { source.block(next).await }));
                 }
-                Ok(Some(Piece::new(block, segment)))
+                let piece = Piece::new(block, place.position)?;
+                if piece.segment.entry != *entry || piece.segment.chunk != place.chunk {
+                    return Err(Error::new(format!(
+                        "block {} of the archive holds other rows than its index says",
+                        place.block
+                    ))
+                    .hint("rdump verify says what is damaged"));
+                }
+                Ok(Some(piece))
             }
         }
     }
 }
 
-/// Rows of one COPY: enough that its own cost does not count, few enough to share a table.
-const SLICE: u64 = 64 << 20;
+/// Bytes of rows in one COPY: enough that its own cost does not count, few enough to share a table.
+pub const LEAST_LOAD: u64 = 64 << 20;
 
-/// Cuts an entry's chunks into loads. Sequences and large objects are one.
-pub fn cut(source: &Arc<FileSource>, entry: &Entry, chunks: &[ChunkRecord]) -> Vec<Rows> {
+/// Cuts an entry's chunks into loads of `least` bytes or a little more. Sequences and large
+/// objects are one.
+pub fn cut(
+    source: &Arc<FileSource>,
+    entry: &Entry,
+    chunks: &[ChunkRecord],
+    least: u64,
+) -> Vec<Rows> {
     if chunks.is_empty() {
         return Vec::new();
     }
     if !matches!(entry.contents, Contents::Rows { .. }) {
-        return vec![Rows::of_chunks(Arc::clone(source), chunks)];
+        return vec![Rows::of_chunks(Arc::clone(source), entry.id, chunks)];
     }
     let mut loads = Vec::new();
     let mut from = 0;
     let mut length = 0;
     for (position, chunk) in chunks.iter().enumerate() {
         length += chunk.raw_length;
-        if length >= SLICE || position + 1 == chunks.len() {
+        if length >= least || position + 1 == chunks.len() {
             loads.push(Rows::of_chunks(
                 Arc::clone(source),
+                entry.id,
                 &chunks[from..=position],
             ));
             from = position + 1;

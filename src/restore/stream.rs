@@ -9,8 +9,12 @@ use tokio::sync::{Semaphore, mpsc};
 use super::create::Shared;
 use super::parallel::Parallel;
 use super::run_parallel;
+use super::schedule::is_data;
+use super::selection::label;
 use super::source::{Piece, Rows};
-use crate::archive::{DataBlock, Entry, EntryId, Header, Segment, StreamReader};
+use crate::archive::{
+    DataBlock, EndRecord, Entry, EntryId, Header, RowsSegment, Segment, StreamReader,
+};
 use crate::error::{Error, Result};
 use crate::postgres::Session;
 
@@ -44,7 +48,7 @@ pub async fn restore(
     shared: &Arc<Shared>,
     incoming: Incoming,
 ) -> Result<Session> {
-    let parallel = Arc::new(Parallel::streaming(shared));
+    let parallel = Arc::new(Parallel::streaming(shared)?);
     let feeding = tokio::task::spawn_blocking({
         let (shared, parallel) = (Arc::clone(shared), Arc::clone(&parallel));
         let runtime = tokio::runtime::Handle::current();
@@ -58,50 +62,61 @@ pub async fn restore(
             outcome
         }
     });
-    let nothing_at_hand = |_: &Entry| Ok(Vec::new());
+    // entries with rows begin as their rows come
+    let nothing_at_hand = |entry: &Entry| {
+        Err(Error::new(format!(
+            "{} cannot begin by itself",
+            label(entry)
+        )))
+    };
     // if the error of a worker came first, the reader may sit in a read that never ends
     let leader = run_parallel(leader, workers, shared, &parallel, nothing_at_hand).await?;
     feeding.await.map_err(broke_off)??;
     Ok(leader)
 }
 
-/// Hands every chunk to the queue; ends entries as their last chunk has come.
+/// Hands every chunk that is wanted to the queue; ends entries as their last chunk has come.
 fn feed(
     mut reader: StreamReader<BufReader<Stdin>>,
     shared: &Shared,
     parallel: &Parallel,
     runtime: &tokio::runtime::Handle,
 ) -> Result<()> {
+    let wanted = |id: EntryId| shared.entry(id).is_some_and(is_data);
     let mut feeder = Feeder {
         permits: Arc::new(Semaphore::new(shared.options.jobs + WAITING)),
         open: None,
-        unfinished: HashMap::new(),
     };
+    // segment by segment: a block may end one entry and go on with another that needs its rows
+    let mut chunks: HashMap<EntryId, u32> = HashMap::new();
+    let mut ends: HashMap<EntryId, EndRecord> = HashMap::new();
     while let Some(block) = reader.next_block()? {
         if shared.is_stopped() {
             return Ok(());
         }
         let block = Arc::new(block);
         for (position, segment) in block.segments.iter().enumerate() {
+            let entry = segment.entry();
+            if !wanted(entry) {
+                continue;
+            }
             match segment {
-                Segment::Rows(rows) if parallel.wants(rows.entry) => {
-                    runtime.block_on(feeder.rows(
-                        parallel, &block, position, rows.entry, rows.first, rows.last,
-                    ));
+                Segment::Rows(rows) => {
+                    runtime.block_on(feeder.rows(shared, parallel, &block, position, rows))?;
+                    *chunks.entry(entry).or_default() += u32::from(rows.last);
                 }
-                Segment::Rows(_) => {}
                 Segment::End(end) => {
-                    feeder.unfinished.insert(end.entry, ());
+                    ends.insert(entry, *end);
                 }
+            }
+            // the end may come before the last chunk
+            let seen = chunks.get(&entry).copied().unwrap_or_default();
+            if let Some(end) = ends.get(&entry).filter(|end| end.chunks == seen) {
+                parallel.close(shared, entry, end.rows)?;
+                ends.remove(&entry);
+                chunks.remove(&entry);
             }
         }
-        feeder.unfinished.retain(|entry, ()| {
-            let complete = reader.is_complete(*entry);
-            if complete {
-                parallel.close(shared, *entry);
-            }
-            !complete
-        });
     }
     Ok(())
 }
@@ -110,35 +125,35 @@ struct Feeder {
     permits: Arc<Semaphore>,
     /// Where the parts of a chunk that spans blocks go.
     open: Option<mpsc::Sender<Piece>>,
-    /// Entries whose end has come, but not all their chunks.
-    unfinished: HashMap<EntryId, ()>,
 }
 
 impl Feeder {
     async fn rows(
         &mut self,
+        shared: &Shared,
         parallel: &Parallel,
         block: &Arc<DataBlock>,
         position: usize,
-        entry: EntryId,
-        first: bool,
-        last: bool,
-    ) {
-        let piece = Piece::new(Arc::clone(block), position);
-        if first {
+        rows: &RowsSegment,
+    ) -> Result<()> {
+        let piece = Piece::new(Arc::clone(block), position)?;
+        if rows.first {
             let (sender, receiver) = mpsc::channel(1);
             // bounds what waits; given back when the piece has been sent to the server
             let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
             // room for one: does not wait
             let _ = sender.send(piece.holding(permit)).await;
-            parallel.arrive(entry, Rows::Stream(receiver));
-            self.open = (!last).then_some(sender);
+            parallel
+                .arrive(shared, rows.entry, Rows::arriving(receiver))
+                .await?;
+            self.open = (!rows.last).then_some(sender);
         } else if let Some(sender) = &self.open {
             // the receiver is gone if its table has failed; the rest is passed over
             let _ = sender.send(piece).await;
-            if last {
+            if rows.last {
                 self.open = None;
             }
         }
+        Ok(())
     }
 }

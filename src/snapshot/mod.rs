@@ -1,10 +1,15 @@
 //! The dump engine: from a live database to a sealed archive.
 //!
-//! `lock` takes locks and the snapshot, `crate::catalog` reads the definitions, `plan` says what
-//! to copy, `worker`s copy it into blocks (`rows`), `sealing` compresses and writes them.
+//! `lock` takes locks and the snapshot (of `relations`, and says who its `blockers` are),
+//! `crate::catalog` reads the definitions, `plan` says what to copy, `worker`s copy it into blocks
+//! (`rows`), `sealing` compresses and writes them, and gives the file its name unless there was a
+//! `cancellation`.
 
+mod blockers;
+mod cancellation;
 mod lock;
 mod plan;
+mod relations;
 mod rows;
 mod sealing;
 mod sequences;
@@ -17,21 +22,22 @@ use std::time::Duration;
 use bstr::BString;
 use tokio::task::JoinSet;
 
+pub use cancellation::Cancellation;
 pub use lock::{Window, WindowHook};
 pub use plan::LEAST_SLICE;
 
 use crate::archive::{ArchiveId, ArchiveSummary, ArchiveWriter, Codec, EndRecord, Header};
 use crate::catalog::{self, Catalog, Scope};
-use crate::error::{Error, Result, ResultExt};
-use crate::postgres::settings::{KnownSettings, ROW_SETTINGS};
+use crate::error::{Error, Result, ResultExt, SqlState};
+use crate::postgres::settings::{BEGIN_LOOKING, KnownSettings, ROW_SETTINGS};
 use crate::postgres::{Connector, ServerVersion, Session, TransactionState};
 use crate::report::Progress;
 use crate::rows::large_objects;
 use crate::sql;
-use crate::storage::{LocalTarget, Replace, StdoutTarget};
-use lock::{DEADLOCK, LockOptions, Snapshot, give_way, lock_and_snapshot};
+use lock::{LockOptions, Snapshot, give_way, lock_and_snapshot};
 use plan::{Plan, Task, plan};
 use sealing::{Sink, Writer};
+use sequences::Values;
 use worker::Work;
 
 /// Where the archive goes.
@@ -70,18 +76,28 @@ pub struct Report {
     pub warnings: Vec<String>,
 }
 
-/// Oldest and newest major version whose catalogs are known.
-const SUPPORTED: std::ops::RangeInclusive<u32> = 14..=18;
-
-/// Takes a snapshot. On any error nothing is left behind, and the output is as it was before.
+/// Takes a snapshot. On any error nothing is left behind, and the output is as it was before; but
+/// for a folder that cannot be flushed, when the archive is there already.
 pub async fn run(
     connector: Connector,
     options: &Options,
     progress: Arc<Progress>,
 ) -> Result<Report> {
+    run_unless_cancelled(connector, options, progress, &Arc::default()).await
+}
+
+/// As `run`, and may be dropped once `cancellation` has been told: that waits until the output is
+/// as it was before.
+pub async fn run_unless_cancelled(
+    connector: Connector,
+    options: &Options,
+    progress: Arc<Progress>,
+    cancellation: &Arc<Cancellation>,
+) -> Result<Report> {
     let (leader, connector) = connector.first().await?;
     let standby = leader.parameter("in_hot_standby") == Some("on");
-    let outcome = run_with_leader(leader, &connector, options, progress, standby).await;
+    let outcome =
+        run_with_leader(leader, &connector, options, progress, cancellation, standby).await;
     if outcome.is_err() {
         connector.cancel_all().await;
     }
@@ -93,27 +109,46 @@ async fn run_with_leader(
     connector: &Connector,
     options: &Options,
     progress: Arc<Progress>,
+    cancellation: &Arc<Cancellation>,
     standby: bool,
 ) -> Result<Report> {
     let version = leader.version()?;
-    refuse_unsupported(version)?;
-    let mut warnings: Vec<String> = connector.target().warnings().to_vec();
+    catalog::refuse_unsupported(version)?;
+    let mut warnings: Vec<String> = Vec::new();
     // the file first: a folder that cannot be written to must not cost a lock
-    let sink = open(&options.output)?;
+    let sink = Sink::open(&options.output, cancellation)?;
+    // behind a pooler the leader must not be the one that nothing is left for
+    leader.execute(BEGIN_LOOKING).await?;
     let known = KnownSettings::read(&mut leader).await?;
     let encoding = leader
         .parameter("server_encoding")
         .unwrap_or("SQL_ASCII")
         .to_owned();
+    leader.execute(known.for_reading(&encoding)).await?;
     let mut workers =
         open_workers(connector, options.jobs, &known, &encoding, &mut warnings).await?;
+    leader.execute("COMMIT").await?;
     let lock_options = LockOptions {
         wait: options.lock_wait,
         encoding: encoding.clone(),
         hook: options.window_hook.clone(),
+        progress: Arc::clone(&progress),
     };
     let (snapshot, catalog, values) =
-        consistent_catalog(&mut leader, &known, &lock_options, &options.scope).await?;
+        consistent_catalog(&mut leader, &known, &lock_options, &options.scope, standby).await?;
+    progress.log(|| {
+        let (tables, entries) = (snapshot.relations.len(), catalog.entries.len());
+        format!(
+            "locked {tables} tables; snapshot {} shows {entries} objects",
+            snapshot.id
+        )
+    });
+    warnings.extend(
+        catalog
+            .left_out
+            .iter()
+            .map(|what| format!("{what} are left out: this version of rdump does not keep them")),
+    );
     warnings.extend(catalog.warnings.iter().cloned());
     for worker in &mut workers {
         join_snapshot(worker, &snapshot).await?;
@@ -131,30 +166,31 @@ async fn run_with_leader(
         let copy = large_objects::copy_statement(&mut leader).await?;
         plan.add_large_objects(entry, copy);
     }
+    warnings.extend(leader.take_warnings());
+    plan.skipped.extend(values.skipped);
     warnings.extend(plan.skipped.iter().map(|(_, reason)| reason.clone()));
+    progress.log(|| {
+        let (tables, pieces) = (plan.sources.len(), plan.tasks.len() + plan.in_order.len());
+        format!("copying {tables} tables in {pieces} pieces over {connections} connections")
+    });
     progress.expect(plan.sources.len() as u64, plan.bytes);
 
-    let header = header(&leader, &snapshot, &encoding, version, options)?;
+    let header = header(&mut leader, &snapshot, &encoding, version, options).await?;
     let mut archive = ArchiveWriter::begin(sink, &header, options.codec)?;
     archive.write_entries(&catalog.entries)?;
-    let writer = Writer::start(archive, options.codec, Arc::clone(&progress))?;
-    let known_rows = values.into_iter().chain(skipped_rows(&plan)).collect();
+    let writer = Writer::start(archive, options, Arc::clone(&progress), cancellation)?;
+    let known_rows = values.rows.into_iter().chain(skipped_rows(&plan)).collect();
     lock_options.at(Window::Copying).await;
 
     let work = Arc::new(Work::new(&plan, Arc::clone(&progress)));
     let copied = async {
         copy_all(&mut leader, workers, &work, &writer, known_rows).await?;
-        end_locks(&mut leader).await
+        end_locks(&mut leader, &snapshot).await
     };
     if let Err(error) = copied.await {
         return Err(writer.failure(error).await);
     }
-    let (sink, summary) = writer.finish().await?;
-    let sync = options.sync;
-    let summary =
-        tokio::task::spawn_blocking(move || commit(sink, sync, &summary).map(|()| summary))
-            .await
-            .map_err(|error| Error::new(format!("could not commit the archive: {error}")))??;
+    let summary = writer.finish().await?;
     leader.close().await;
     Ok(Report {
         summary,
@@ -166,24 +202,6 @@ async fn run_with_leader(
         warnings,
     })
 }
-
-fn refuse_unsupported(version: ServerVersion) -> Result<()> {
-    if SUPPORTED.contains(&version.major()) {
-        return Ok(());
-    }
-    Err(Error::new(format!(
-        "server version {version} is not supported: this rdump knows PostgreSQL {} to {}",
-        SUPPORTED.start(),
-        SUPPORTED.end()
-    ))
-    .hint(if version.major() > *SUPPORTED.end() {
-        "a newer rdump is needed: this one might leave out objects that it does not know"
-    } else {
-        "use the pg_dump of that version, or upgrade the server"
-    }))
-}
-
-const TOO_MANY_CONNECTIONS: &str = "53300";
 
 /// A server answers at once; a pooler whose connections are all taken lets us wait.
 const TRANSACTION_WAIT: Duration = Duration::from_secs(5);
@@ -220,7 +238,7 @@ async fn open_workers(
                 "another did not begin a transaction within {} s",
                 TRANSACTION_WAIT.as_secs()
             ),
-            Err(error) if error.sqlstate() == Some(TOO_MANY_CONNECTIONS) => {
+            Err(error) if error.sqlstate() == Some(&SqlState::TOO_MANY_CONNECTIONS) => {
                 error.message().to_owned()
             }
             Err(error) => return Err(error.context("opening a connection for copying")),
@@ -234,9 +252,6 @@ async fn open_workers(
     Ok(workers)
 }
 
-const CACHE_LOOKUP_FAILED: &str = "XX000";
-const UNDEFINED_TABLE: &str = "42P01";
-
 /// Reads the catalogs under a snapshot whose tables are locked. Objects that cannot be locked
 /// (functions, types) may vanish meanwhile, which the server's own deparsing functions report as
 /// a failed cache lookup: then all begins again. So it does when a sequence is gone, whose value
@@ -246,7 +261,8 @@ async fn consistent_catalog(
     known: &KnownSettings,
     options: &LockOptions,
     scope: &Scope,
-) -> Result<(Snapshot, Catalog, KnownRows)> {
+    standby: bool,
+) -> Result<(Snapshot, Catalog, Values)> {
     const TRIES: u32 = 20;
     let mut tries = 0;
     loop {
@@ -257,7 +273,8 @@ async fn consistent_catalog(
             let catalog = catalog::read(leader, scope)
                 .await
                 .context("reading the catalogs")?;
-            let values = sequences::read(leader, &plan::sequences(&catalog.entries)).await?;
+            let wanted = plan::sequences(&catalog.entries);
+            let values = sequences::read(leader, wanted, standby).await?;
             leader
                 .execute("ROLLBACK TO rdump_catalogs; RELEASE rdump_catalogs")
                 .await?;
@@ -266,7 +283,12 @@ async fn consistent_catalog(
         match read.await {
             Ok((catalog, values)) => return Ok((snapshot, catalog, values)),
             Err::<_, Error>(error) => match error.sqlstate() {
-                Some(CACHE_LOOKUP_FAILED | UNDEFINED_TABLE | DEADLOCK) if tries < TRIES => {
+                Some(
+                    // "cache lookup failed"
+                    &(SqlState::INTERNAL_ERROR
+                    | SqlState::UNDEFINED_TABLE
+                    | SqlState::T_R_DEADLOCK_DETECTED),
+                ) if tries < TRIES => {
                     tries += 1;
                     give_way(leader, tries).await?;
                 }
@@ -286,8 +308,8 @@ async fn join_snapshot(worker: &mut Session, snapshot: &Snapshot) -> Result<()> 
     })
 }
 
-fn header(
-    leader: &Session,
+async fn header(
+    leader: &mut Session,
     snapshot: &Snapshot,
     encoding: &str,
     version: ServerVersion,
@@ -295,7 +317,9 @@ fn header(
 ) -> Result<Header> {
     let mut header = Header::new(ArchiveId::random());
     header.codec = options.codec.to_string();
-    header.database = leader.database().into();
+    // what the connection asked for may be a pooler's alias
+    let named = leader.query("SELECT current_database() AS name").await?;
+    header.database = named.only()?.text("name")?;
     header.server_version_num = version.0;
     header.server_version = leader
         .parameter("server_version")
@@ -330,10 +354,17 @@ fn skipped_rows(plan: &Plan) -> KnownRows {
 /// Ends the leader's transaction, and with it the locks. That it can still be ended shows that they
 /// were held to the last row: had the server ended the session meanwhile, a table truncated since
 /// then would have read as empty, without any error.
-async fn end_locks(leader: &mut Session) -> Result<()> {
+///
+/// No lock keeps a schema's name, though: where two schemas have changed places, rows were read
+/// under the wrong names.
+async fn end_locks(leader: &mut Session, snapshot: &Snapshot) -> Result<()> {
     let doing = "ending the transaction that kept the tables as they were";
     if leader.state() != TransactionState::Open {
         return Err(Error::new("the transaction has failed").context(doing));
+    }
+    if let Some(change) = relations::change(leader, &snapshot.relations).await? {
+        return Err(Error::new(format!("{change} while rows were read"))
+            .hint("run again, and rename schemas only when no snapshot is being taken"));
     }
     leader.execute("COMMIT").await.context(doing)
 }
@@ -379,27 +410,17 @@ async fn copy_all(
 
 /// On a standby, replay may cancel the queries of a long snapshot.
 fn explain(error: Error, standby: bool) -> Error {
-    if standby && matches!(error.sqlstate(), Some("40001" | "40P01" | "57014")) {
+    if standby
+        && matches!(
+            error.sqlstate(),
+            Some(&(SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED))
+        )
+    {
         return error.hint(
             "the standby had to replay changes that conflict with the snapshot: raise max_standby_streaming_delay, set hot_standby_feedback = on, or take the snapshot from the primary",
         );
     }
     error
-}
-
-fn open(output: &Output) -> Result<Sink> {
-    Ok(match output {
-        Output::File(path) => Sink::File(Box::new(LocalTarget::create(path)?)),
-        Output::Stdout => Sink::Stdout(StdoutTarget::new()?),
-    })
-}
-
-/// Rereads what was written, then gives it its name.
-fn commit(sink: Sink, sync: bool, summary: &ArchiveSummary) -> Result<()> {
-    match sink {
-        Sink::Stdout(_) => Ok(()),
-        Sink::File(target) => target.commit(Replace::Yes, sync, |file| summary.check(file)),
-    }
 }
 
 impl Plan {

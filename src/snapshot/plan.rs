@@ -1,6 +1,6 @@
 //! What is to be copied, in which order, and cut how.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bstr::BString;
 
@@ -44,6 +44,9 @@ pub struct Plan {
     pub sources: Vec<Source>,
     /// Largest last: workers take from the end.
     pub tasks: Vec<Task>,
+    /// Before all others and one after the other, by the leader alone: rows that refer to each
+    /// other while they are loaded, since the foreign keys come with their extension.
+    pub in_order: Vec<Task>,
     /// The entry of the large objects.
     pub large_objects: Option<EntryId>,
     pub bytes: u64,
@@ -60,6 +63,26 @@ pub fn sequences(entries: &[Entry]) -> Vec<(EntryId, BString)> {
             _ => None,
         })
         .collect()
+}
+
+/// Entries with rows that need those of another, and these others.
+fn in_order(entries: &[Entry]) -> HashSet<EntryId> {
+    let with_rows: HashSet<EntryId> = entries
+        .iter()
+        .filter(|entry| matches!(entry.contents, Contents::Rows { .. }))
+        .map(|entry| entry.id)
+        .collect();
+    let mut in_order = HashSet::new();
+    for entry in entries.iter().filter(|entry| with_rows.contains(&entry.id)) {
+        for needed in entry
+            .dependencies
+            .iter()
+            .filter(|id| with_rows.contains(id))
+        {
+            in_order.extend([entry.id, *needed]);
+        }
+    }
+    in_order
 }
 
 /// Plans for so many connections. `standby`: unlogged tables cannot be read.
@@ -85,6 +108,7 @@ pub fn plan(
         .iter()
         .map(|relation| relation.bytes())
         .sum();
+    let in_order = in_order(entries);
     let largest_slice = (total / (jobs as u64 * SLICES_PER_JOB).max(1)).max(least_slice.max(1));
 
     let mut plan = Plan::default();
@@ -112,7 +136,12 @@ pub fn plan(
                 }
                 let bytes = relation.map_or(0, |relation| relation.bytes());
                 let slices = match relation {
-                    Some(relation) if relation.splittable && filter.is_empty() && jobs > 1 => {
+                    Some(relation)
+                        if relation.splittable
+                            && filter.is_empty()
+                            && jobs > 1
+                            && !in_order.contains(&entry.id) =>
+                    {
                         slices(
                             relation.heap_bytes / snapshot.block_size.max(1),
                             bytes.div_ceil(largest_slice),
@@ -127,8 +156,13 @@ pub fn plan(
                 });
                 let share = bytes / slices.len() as u64;
                 let planned = slices.len() > 1 || !filter.is_empty();
+                let tasks = if in_order.contains(&entry.id) {
+                    &mut plan.in_order
+                } else {
+                    &mut plan.tasks
+                };
                 for slice in slices {
-                    plan.tasks.push(Task {
+                    tasks.push(Task {
                         entry: entry.id,
                         source,
                         copy: copy_statement(target, columns, filter, slice),

@@ -17,8 +17,6 @@ const LEAST_CHUNK: usize = 1 << 20;
 const MEAN_REST: u64 = 512 << 10;
 /// A chunk ends here whatever the hash says.
 const GREATEST_CHUNK: usize = 3 << 20;
-/// A block with this much in it is sealed at the next end of a chunk.
-pub const FULL_BLOCK: usize = 1 << 20;
 /// A row that passes this is cut into parts.
 const PART: usize = 4 << 20;
 
@@ -128,7 +126,7 @@ impl<'a> Collector<'a> {
             return Ok(Seal::Part);
         }
         self.end_chunk()?;
-        Ok(if was_cut || self.builder.length() >= FULL_BLOCK {
+        Ok(if was_cut || self.builder.is_full() {
             Seal::Whole
         } else {
             Seal::No

@@ -3,6 +3,9 @@
 //! A worker keeps a few blocks in compression and hands them on in the order in which it filled
 //! them. The queues are short, so that a slow file holds the workers back, and they their servers:
 //! memory stays bounded by workers times blocks.
+//!
+//! The writer's thread has the file from its first block to its name: whoever waits for the thread
+//! knows that the file is either complete or gone.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -12,10 +15,11 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
 
+use super::{Cancellation, Options, Output};
 use crate::archive::{ArchiveSummary, ArchiveWriter, BlockBuilder, Codec, SealedBlock};
 use crate::error::{Error, Result};
 use crate::report::Progress;
-use crate::storage::{LocalTarget, StdoutTarget};
+use crate::storage::{LocalTarget, Replace, StdoutTarget};
 
 /// Blocks of one worker in compression at once.
 const IN_COMPRESSION: usize = 2;
@@ -25,21 +29,45 @@ const IN_QUEUE: usize = 2;
 /// What is being written, and where to.
 pub enum Sink {
     File(Box<LocalTarget>),
-    Stdout(StdoutTarget),
+    Stdout(StdoutTarget, Arc<Cancellation>),
+}
+
+impl Sink {
+    pub fn open(output: &Output, cancellation: &Arc<Cancellation>) -> Result<Sink> {
+        Ok(match output {
+            Output::File(path) => Sink::File(Box::new(LocalTarget::create(path)?)),
+            Output::Stdout => Sink::Stdout(StdoutTarget::new()?, Arc::clone(cancellation)),
+        })
+    }
+
+    /// Rereads what was written, then gives it its name.
+    fn commit(self, sync: bool, summary: &ArchiveSummary, run: &Cancellation) -> Result<()> {
+        match self {
+            Sink::Stdout(..) => run.commit(),
+            Sink::File(target) => target.commit(Replace::Yes, sync, |file| {
+                summary.check(file)?;
+                run.commit()
+            }),
+        }
+    }
 }
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Sink::File(target) => target.write(bytes),
-            Sink::Stdout(target) => target.write(bytes),
+            // nobody waits for this thread: the trailer must not slip out after the signal
+            Sink::Stdout(target, run) => {
+                run.check().map_err(io::Error::other)?;
+                target.write(bytes)
+            }
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Sink::File(target) => target.flush(),
-            Sink::Stdout(target) => target.flush(),
+            Sink::Stdout(target, _) => target.flush(),
         }
     }
 }
@@ -49,7 +77,9 @@ impl Write for Sink {
 /// output: whoever reads that may have stopped reading, and nothing is to be removed.
 pub struct Writer {
     to_file: bool,
-    handle: Option<JoinHandle<Result<ArchiveWriter<Sink>>>>,
+    thread: Option<JoinHandle<()>>,
+    /// Sent when the file has been let go of.
+    outcome: oneshot::Receiver<Result<ArchiveSummary>>,
     queue: Option<mpsc::Sender<Message>>,
     shared: Arc<Shared>,
 }
@@ -72,25 +102,37 @@ struct Shared {
 impl Writer {
     pub fn start(
         archive: ArchiveWriter<Sink>,
-        codec: Codec,
+        options: &Options,
         progress: Arc<Progress>,
+        cancellation: &Arc<Cancellation>,
     ) -> Result<Writer> {
         let (queue, messages) = mpsc::channel(IN_QUEUE);
         let shared = Arc::new(Shared {
-            codec,
+            codec: options.codec,
             buffers: Mutex::default(),
             turn: Arc::default(),
             abandoned: AtomicBool::new(false),
         });
         let in_thread = Arc::clone(&shared);
         let to_file = matches!(archive.sink(), Sink::File(_));
-        let handle = std::thread::Builder::new()
+        let (run, sync) = (Arc::clone(cancellation), options.sync);
+        let (done, outcome) = oneshot::channel();
+        let thread = std::thread::Builder::new()
             .name("archive writer".to_owned())
-            .spawn(move || write_all(archive, messages, &in_thread, &progress))
+            .spawn(move || {
+                let written = write_all(archive, messages, &in_thread, &progress);
+                let outcome = written.and_then(|archive| {
+                    let (sink, summary) = archive.finish()?;
+                    sink.commit(sync, &summary, &run).map(|()| summary)
+                });
+                // the receiver is gone only if the run has been dropped
+                let _ = done.send(outcome);
+            })
             .map_err(|error| Error::new(format!("could not start a thread: {error}")))?;
         Ok(Writer {
             to_file,
-            handle: Some(handle),
+            thread: Some(thread),
+            outcome,
             queue: Some(queue),
             shared,
         })
@@ -106,21 +148,20 @@ impl Writer {
         }
     }
 
-    /// Waits for all blocks to be written, then writes index and trailer. All sealers must be
-    /// gone.
-    pub async fn finish(mut self) -> Result<(Sink, ArchiveSummary)> {
+    /// Waits for all blocks to be written, index and trailer after them, and for the file to have
+    /// its name. All sealers must be gone.
+    pub async fn finish(mut self) -> Result<ArchiveSummary> {
         self.queue = None;
-        self.join().await?.finish()
+        self.outcome().await
     }
 
     /// What the thread failed with, if it did; otherwise `error`, which then came first.
     pub async fn failure(mut self, error: Error) -> Error {
         self.abandon();
         if !self.to_file && error.message() != WRITER_GONE {
-            self.handle = None;
             return error;
         }
-        match self.join().await {
+        match self.outcome().await {
             Err(cause) if error.message() == WRITER_GONE => cause,
             _ => error,
         }
@@ -134,24 +175,22 @@ impl Writer {
         }
     }
 
-    async fn join(&mut self) -> Result<ArchiveWriter<Sink>> {
-        let dead = || Error::new("the thread that writes the archive has died");
-        let handle = self.handle.take().ok_or_else(dead)?;
-        tokio::task::spawn_blocking(move || handle.join())
+    /// May be dropped while it waits: the thread is still this writer's.
+    async fn outcome(&mut self) -> Result<ArchiveSummary> {
+        (&mut self.outcome)
             .await
-            .map_err(|_| dead())?
-            .map_err(|_| dead())?
+            .map_err(|_| Error::new("the thread that writes the archive has died"))?
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        if let Some(handle) = self.handle.take() {
-            self.abandon();
-            if self.to_file {
-                // the outcome no longer matters, only that the file is gone
-                let _ = handle.join();
-            }
+        self.abandon();
+        if let Some(thread) = self.thread.take()
+            && self.to_file
+        {
+            // the outcome is known or does not matter, only that the file has been let go of
+            let _ = thread.join();
         }
     }
 }
@@ -162,16 +201,21 @@ fn write_all(
     shared: &Shared,
     progress: &Progress,
 ) -> Result<ArchiveWriter<Sink>> {
-    while let Some(message) = messages.blocking_recv() {
+    loop {
+        let message = messages.blocking_recv();
+        // the queue's end may be that of a run which was given up
         if shared.abandoned.load(Ordering::SeqCst) {
             return Err(Error::new("the archive was given up"));
         }
-        if let Message::Block(block) = message {
-            shared.give(archive.append(block)?);
-            progress.written(archive.bytes_written());
+        match message {
+            Some(Message::Block(block)) => {
+                shared.give(archive.append(block)?);
+                progress.written(archive.bytes_written());
+            }
+            Some(Message::Abandon) => {}
+            None => return Ok(archive),
         }
     }
-    Ok(archive)
 }
 
 impl Shared {

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 use super::plan::{Plan, Task};
-use super::rows::{Collector, FULL_BLOCK, Seal, Tally};
+use super::rows::{Collector, Seal, Tally};
 use super::sealing::Sealer;
 use crate::archive::{BlockBuilder, EndRecord};
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{Error, Result, ResultExt, SqlState};
 use crate::postgres::settings::set_local;
 use crate::postgres::{CopyProgress, Session, TransactionState};
 use crate::report::Progress;
@@ -18,6 +18,8 @@ use crate::report::Progress;
 pub struct Work {
     labels: Vec<String>,
     tallies: Vec<Tally>,
+    /// The leader's, before all others.
+    in_order: Vec<Task>,
     queue: Mutex<Queue>,
     /// Workers that may still hand a task to the leader.
     busy: AtomicUsize,
@@ -46,6 +48,7 @@ impl Work {
                 .iter()
                 .map(|source| Tally::new(source.tasks))
                 .collect(),
+            in_order: plan.in_order.clone(),
             queue: Mutex::new(Queue {
                 tasks: plan.tasks.clone(),
                 for_leader: Vec::new(),
@@ -95,6 +98,9 @@ impl Work {
     /// The leader takes part, and stays until no worker can hand it a task any more.
     pub async fn run_leader(&self, session: &mut Session, sealer: Sealer) -> Result<()> {
         let mut copier = Copier::new(self, sealer);
+        for task in &self.in_order {
+            copier.copy(session, task).await?;
+        }
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -114,8 +120,6 @@ impl Work {
         copier.finish().await
     }
 }
-
-const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// Long enough for a lock that is free, or is released in the normal course of things.
 const INDEX_LOCK_WAIT: &str = "500ms";
@@ -141,7 +145,7 @@ async fn lock_again(session: &mut Session, task: &Task) -> Result<bool> {
     statement.extend_from_slice(b"RELEASE rdump_lock");
     match session.execute(statement).await {
         Ok(()) => Ok(true),
-        Err(error) if error.sqlstate() == Some(LOCK_NOT_AVAILABLE) => {
+        Err(error) if error.sqlstate() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
             if session.state() == TransactionState::Failed {
                 session
                     .execute("ROLLBACK TO rdump_lock; RELEASE rdump_lock")
@@ -211,6 +215,7 @@ impl<'a> Copier<'a> {
         if let Some(end) = tally.add(task.entry, fingerprint, raw_length) {
             self.builder.end_entry(end)?;
             progress.table_done();
+            progress.log(|| format!("copied {label}: {} rows", end.rows));
         }
         self.seal_if_full().await
     }
@@ -227,7 +232,7 @@ impl<'a> Copier<'a> {
     }
 
     async fn seal_if_full(&mut self) -> Result<()> {
-        if self.builder.length() >= FULL_BLOCK {
+        if self.builder.is_full() {
             let full = std::mem::take(&mut self.builder);
             self.builder = self.sealer.seal(full, false).await?;
         }

@@ -5,10 +5,11 @@
 //! 0x80, so scanning for quotes byte by byte is sound.
 
 pub mod array;
+pub mod granted;
 mod keywords;
 pub mod privileges;
 mod quote;
 mod text;
 
 pub use quote::{dollar_quoted, identifier, literal, qualified};
-pub use text::{join, render};
+pub use text::{join, render, statements};

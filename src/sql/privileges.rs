@@ -118,12 +118,12 @@ pub fn default_privileges(
 
 /// One aclitem: who may do what, and who said so.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct AclItem {
+pub(super) struct AclItem {
     /// Empty: PUBLIC.
-    grantee: BString,
+    pub grantee: BString,
     grantor: BString,
     /// Letters and whether each is WITH GRANT OPTION.
-    privileges: Vec<(u8, bool)>,
+    pub privileges: Vec<(u8, bool)>,
 }
 
 impl AclItem {
@@ -162,7 +162,7 @@ impl AclItem {
             .map(|(_, option)| *option)
     }
 
-    fn grantor<'a>(&'a self, owner: &'a BStr) -> &'a BStr {
+    pub fn grantor<'a>(&'a self, owner: &'a BStr) -> &'a BStr {
         if self.grantor.is_empty() {
             owner
         } else {
@@ -171,7 +171,7 @@ impl AclItem {
     }
 }
 
-fn parse_acl(text: &BStr) -> Result<Vec<AclItem>> {
+pub(super) fn parse_acl(text: &BStr) -> Result<Vec<AclItem>> {
     array::parse(text)?
         .into_iter()
         .flatten()
@@ -329,7 +329,10 @@ fn grantee(item: &AclItem) -> BString {
 
 /// The privileges of a type of object: letter and keyword (src/include/utils/acl.h), in the order
 /// that pg_dump prints them.
-fn privileges_of(object_type: &str, column: bool) -> Result<&'static [(u8, &'static str)]> {
+pub(super) fn privileges_of(
+    object_type: &str,
+    column: bool,
+) -> Result<&'static [(u8, &'static str)]> {
     const SELECT: (u8, &str) = (b'r', "SELECT");
     const INSERT: (u8, &str) = (b'a', "INSERT");
     const REFERENCES: (u8, &str) = (b'x', "REFERENCES");

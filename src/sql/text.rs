@@ -23,6 +23,52 @@ pub fn render(template: &str, parts: &[&dyn AsRef<[u8]>]) -> BString {
     text
 }
 
+/// The statements of a text, each with its `;`, without the white space between them. One that has no
+/// end is the last.
+pub fn statements(text: &[u8]) -> Vec<&[u8]> {
+    let mut found = Vec::new();
+    let mut rest = text.trim_ascii_start();
+    while !rest.is_empty() {
+        let (statement, after) = rest.split_at(end_of_statement(rest));
+        found.push(statement.trim_ascii_end());
+        rest = after.trim_ascii_start();
+    }
+    found
+}
+
+/// Behind the first `;` that stands in no quotes.
+fn end_of_statement(text: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        at += 1;
+        match byte {
+            b';' => return at,
+            b'"' => at += end_of_quote(&text[at..], b'"', false),
+            b'\'' => {
+                // ours write E'' wherever a backslash needs it
+                let escapes = at >= 2 && matches!(text[at - 2], b'E' | b'e');
+                at += end_of_quote(&text[at..], b'\'', escapes);
+            }
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// Behind the quote that ends what begins here. A doubled one ends it too, and begins another.
+fn end_of_quote(text: &[u8], quote: u8, escapes: bool) -> usize {
+    let mut bytes = text.iter().enumerate();
+    while let Some((at, &byte)) = bytes.next() {
+        if byte == quote {
+            return at + 1;
+        }
+        if escapes && byte == b'\\' {
+            bytes.next();
+        }
+    }
+    text.len()
+}
+
 /// `sql!("CREATE TYPE {} AS ({})", name, list)`: like `format!`, but the parts are bytes.
 #[macro_export]
 macro_rules! sql {
@@ -36,6 +82,23 @@ macro_rules! sql {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn statements_end_outside_of_quotes() {
+        let text =
+            b"GRANT a ON \"x;\"\";y\" TO b;\nSET v TO 'a;''b';\n SET w TO E'it\\';\\\\';\nlast";
+        let found: Vec<_> = statements(text).iter().map(|one| one.as_bstr()).collect();
+        assert_eq!(
+            found,
+            [
+                "GRANT a ON \"x;\"\";y\" TO b;",
+                "SET v TO 'a;''b';",
+                "SET w TO E'it\\';\\\\';",
+                "last"
+            ]
+        );
+        assert!(statements(b" \n").is_empty());
+    }
 
     #[test]
     fn parts_take_the_place_of_braces() {

@@ -3,7 +3,10 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::local::{LocalFile, describe};
 use crate::error::{Error, Result};
@@ -52,11 +55,14 @@ impl LocalTarget {
             temporary.push(name);
             temporary.push(format!(".{process}.{attempt}.partial"));
             let temporary = folder.join(temporary);
-            match OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .open(&temporary)
-            {
+            let mut how = OpenOptions::new();
+            how.write(true).create_new(true);
+            if path.exists() {
+                use std::os::unix::fs::OpenOptionsExt;
+                // opened up to what the existing file allows by `commit`
+                how.mode(0o600);
+            }
+            match how.open(&temporary) {
                 Ok(file) => {
                     return Ok(LocalTarget {
                         file,
@@ -92,19 +98,25 @@ impl LocalTarget {
     }
 
     /// Makes the file durable (unless `sync` is false), lets `check` read it back, and only then
-    /// gives it its name.
+    /// gives it its name, with owner and permissions of the file that it replaces. An error leaves
+    /// what was there before; but for a folder that cannot be flushed, which is found out last.
     pub fn commit(
         mut self,
         replace: Replace,
         sync: bool,
         check: impl FnOnce(&LocalFile) -> Result<()>,
     ) -> Result<()> {
+        // before the permissions, which may forbid it
+        let reread = LocalFile::open(&self.temporary)?;
+        if let Ok(existing) = fs::metadata(&self.path) {
+            take_over(&self.file, &existing);
+        }
         if sync {
             self.file
                 .sync_all()
                 .map_err(|error| self.failed("fsync", &error))?;
         }
-        check(&LocalFile::open(&self.temporary)?)
+        check(&reread)
             .map_err(|error| error.context(format!("rereading \"{}\"", self.path.display())))?;
         match replace {
             Replace::Yes => fs::rename(&self.temporary, &self.path),
@@ -116,7 +128,11 @@ impl LocalTarget {
             // The name is only durable with its folder.
             File::open(&self.folder)
                 .and_then(|folder| folder.sync_all())
-                .map_err(|error| self.failed("fsync the folder of", &error))?;
+                .map_err(|error| {
+                    self.failed("fsync the folder of", &error).hint(
+                        "the archive is complete under its name, but may not survive a power cut",
+                    )
+                })?;
         }
         Ok(())
     }
@@ -174,6 +190,24 @@ impl Drop for LocalTarget {
             let _ = fs::remove_file(&self.temporary);
         }
     }
+}
+
+/// Gives a file the owner and permissions of the one that it is to replace, as far as the system
+/// lets us; where it does not, nobody may read the new file who could not read the old one.
+fn take_over(file: &File, existing: &fs::Metadata) {
+    use std::os::unix::fs::{PermissionsExt, fchown};
+    let Ok(own) = file.metadata() else { return };
+    let mut mode = existing.mode() & 0o777;
+    if own.uid() != existing.uid() {
+        // only root may
+        let _ = fchown(file, Some(existing.uid()), None);
+    }
+    if own.gid() != existing.gid() && fchown(file, None, Some(existing.gid())).is_err() {
+        // another group: it gets no more than everybody has
+        mode &= !0o070 | (mode & 0o007) << 3;
+    }
+    // a file system without permissions is no reason to have no archive
+    let _ = file.set_permissions(fs::Permissions::from_mode(mode));
 }
 
 /// `link` fails where the name exists. File systems without it (some network and FAT ones) get an
@@ -284,7 +318,19 @@ pub struct StdoutTarget {
 
 impl StdoutTarget {
     pub fn new() -> Result<StdoutTarget> {
-        let file = io::stdout()
+        // what a process has in place of a standard output that was closed
+        let stdout = io::stdout();
+        let readable = fcntl(&stdout, FcntlArg::F_GETFL).is_ok_and(|flags| {
+            OFlag::from_bits_truncate(flags) & OFlag::O_ACCMODE == OFlag::O_RDWR
+        });
+        let device = |metadata: fs::Metadata| metadata.rdev();
+        let null = fs::metadata("/dev/null").map(device).ok();
+        let own = fs::metadata("/dev/stdout").map(device).ok();
+        if readable && own.is_some() && own == null {
+            return Err(Error::new("standard output is closed")
+                .hint("redirect it to where the archive is to go"));
+        }
+        let file = stdout
             .as_fd()
             .try_clone_to_owned()
             .map_err(|error| Error::new(format!("could not open standard output: {error}")))?

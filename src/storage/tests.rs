@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::*;
@@ -86,6 +87,43 @@ fn an_existing_file_gives_way_only_if_told_to() {
         .unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"new");
     assert_eq!(names(folder.path()), ["shop.rdump"]);
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn an_archive_is_as_private_as_the_one_it_replaces() {
+    let (folder, path) = folder_and_path();
+    // a new one is what any new file is
+    written(&path)
+        .commit(Replace::Yes, false, |_| Ok(()))
+        .unwrap();
+    let plain = folder.path().join("plain");
+    fs::write(&plain, "").unwrap();
+    assert_eq!(mode(&path), mode(&plain));
+    let root = nix::unistd::geteuid().is_root();
+    for wanted in [0o600, 0o640, 0o604, 0o666, 0o400] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(wanted)).unwrap();
+        if root {
+            std::os::unix::fs::chown(&path, Some(4711), Some(4712)).unwrap();
+        }
+        let target = written(&path);
+        assert_eq!(mode(target.temporary_path()), 0o600);
+        let temporary = target.temporary_path().to_owned();
+        let check = |_: &LocalFile| {
+            assert_eq!(mode(&temporary), wanted);
+            Ok(())
+        };
+        target.commit(Replace::Yes, true, check).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(mode(&path), wanted);
+        let metadata = fs::metadata(&path).unwrap();
+        if root {
+            assert_eq!((metadata.uid(), metadata.gid()), (4711, 4712));
+        }
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::certificates;
 use crate::local_server::{Recipe, Server, Surroundings};
 use crate::{Secured, assert_contains, connect, encryption, query, secured};
+use rdump::error::SqlState;
 use rdump::postgres::connect::establish;
 
 #[tokio::test]
@@ -42,7 +43,7 @@ async fn authenticates_by_every_kind_of_password() {
                  authentication failed for user \"{user}\""
             )
         );
-        assert_eq!(error.sqlstate(), Some("28P01"));
+        assert_eq!(error.sqlstate(), Some(&SqlState::INVALID_PASSWORD));
         assert_contains(error.hint_text().unwrap(), "check the password");
         assert!(!format!("{error:?}").contains("sesame-wrong"));
 
@@ -76,7 +77,7 @@ async fn takes_passwords_from_the_password_file_and_the_prompt() {
     assert!(target.warnings().is_empty());
     establish(&target).await.unwrap();
     let error = establish(&target.with_database("other")).await.unwrap_err();
-    assert_eq!(error.sqlstate(), Some("28P01"));
+    assert_eq!(error.sqlstate(), Some(&SqlState::INVALID_PASSWORD));
     assert_contains(error.hint_text().unwrap(), ".pgpass");
 
     // Asked once, for all the connections of a target.

@@ -202,12 +202,13 @@ fn into_a_database_in_utf8() {
 const ROWS: &str = r#"
 CREATE TABLE "values" (
     id int PRIMARY KEY, moment timestamptz, day date, pause interval, bytes bytea,
-    small real, large double precision, price money
+    small real, large double precision, price money, "array" text[], "content" xml
 );
 INSERT INTO "values"
 SELECT i, '2024-02-29 12:34:56.789+00'::timestamptz + i * interval '7 hours 3 minutes',
        '0044-03-15 BC'::date + i, i * interval '-1 year 2 mons -3 days 04:05:06.7',
-       decode(md5(i::text), 'hex') || '\x005c27', i / 3.0::real, i / 3.0::float8, i * 1.01::money
+       decode(md5(i::text), 'hex') || '\x005c27', i / 3.0::real, i / 3.0::float8, i * 1.01::money,
+       ARRAY['NULL', NULL, i::text], xmlparse(CONTENT 'no document, ' || i)
 FROM generate_series(1, 300) AS i;
 CREATE TABLE hidden (i int);
 INSERT INTO hidden SELECT generate_series(1, 10);
@@ -217,7 +218,7 @@ CREATE INDEX ON "values" (id) WHERE day < '0044-04-15 BC';
 "#;
 
 /// Settings that would change what the text of rows and definitions is, or what a session may do.
-const SETTINGS: [(&str, &str); 13] = [
+const SETTINGS: [(&str, &str); 20] = [
     ("timezone", "'America/St_Johns'"),
     ("datestyle", "'SQL, DMY'"),
     ("intervalstyle", "'sql_standard'"),
@@ -230,10 +231,17 @@ const SETTINGS: [(&str, &str); 13] = [
     ),
     ("default_transaction_read_only", "on"),
     ("default_transaction_isolation", "'serializable'"),
+    ("default_transaction_deferrable", "on"),
     ("statement_timeout", "'3s'"),
     ("row_security", "off"),
     ("client_encoding", "'LATIN1'"),
     ("standard_conforming_strings", "off"),
+    ("quote_all_identifiers", "on"),
+    ("array_nulls", "off"),
+    ("idle_session_timeout", "'3s'"),
+    ("client_min_messages", "'error'"),
+    ("xmlbinary", "'hex'"),
+    ("xmloption", "'document'"),
 ];
 
 #[test]
@@ -366,6 +374,9 @@ fn a_database_is_created_as_it_was() {
         let untouched = properties(&plain);
         restore(&archive, &plain);
         assert_eq!(properties(&plain), untouched);
+        // the judge names tables as the database's settings say
+        let reset = format!("ALTER DATABASE \"{name}\" RESET quote_all_identifiers");
+        server.sql("postgres", &reset);
         support::assert_same_rows(&source, &plain);
         drop(source);
         server.sql(

@@ -73,3 +73,31 @@ pub fn load_kind(database: &TestDatabase, name: &str) {
         database.sql(&fixture(&newer));
     }
 }
+
+/// Whether the long variants are wanted: `just soak`.
+pub fn soak() -> bool {
+    std::env::var_os("RDUMP_SOAK").is_some()
+}
+
+/// A program that a test needs beside PostgreSQL's own, installed from its Debian package where it
+/// is missing.
+pub fn ensure_program(name: &str, package: &str) {
+    const SCRIPT: &str = r#"set -e
+        command -v "$1" >/dev/null && exit
+        as_root=
+        [ "$(id -u)" -eq 0 ] || as_root='sudo -n'
+        $as_root apt-get update -q
+        $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$2""#;
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _turn = ONE_AT_A_TIME
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut install = std::process::Command::new("sh");
+    install.args(["-c", SCRIPT, "sh", name, package]);
+    let finished = run(&mut install, b"");
+    assert_eq!(
+        finished.code, 0,
+        "no program {name} here, and package {package} could not be installed:\n{}",
+        finished.stderr
+    );
+}

@@ -186,6 +186,15 @@ impl Server {
         )
     }
 
+    /// As [`Server::conninfo`], of another server that runs in the same container.
+    pub fn conninfo_of_neighbour(&self, port: u16, database: &str) -> String {
+        format!(
+            "host={} port={port} user=postgres password={PASSWORD} dbname={}",
+            self.bridge_address,
+            quote_conninfo(database)
+        )
+    }
+
     /// An empty database with a unique name that begins with `prefix`.
     pub fn create_database(&'static self, prefix: &str) -> TestDatabase {
         self.create_database_with(prefix, "")

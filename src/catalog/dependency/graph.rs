@@ -14,10 +14,12 @@ pub struct Node {
     pub separate_section: Section,
     /// The object whose statement contains this one.
     pub inline_in: Option<Address>,
-    /// May be moved behind the data: functions, materialised views.
+    /// May be moved behind the data: functions, materialised views, defaults.
     pub may_be_postponed: bool,
     /// Its loops are broken by a dummy first: the query of a view.
     pub leaves_dummy: bool,
+    /// The shell of a type, for functions that the type needs to be complete.
+    pub shell: Option<Address>,
     /// Named in warnings: "table public.orders".
     pub label: String,
 }

@@ -8,7 +8,13 @@ use crate::catalog::object::Placement;
 type Rule = fn(&mut Graph, &[usize], &mut Placement) -> bool;
 
 /// Tried in order; the first that applies is enough, since the sort runs again.
-const RULES: &[Rule] = &[separate_inline_object, dummy_view, postpone_behind_the_data];
+const RULES: &[Rule] = &[
+    shell_type,
+    separate_inline_object,
+    dummy_view,
+    separate_from_bystander,
+    postpone_behind_the_data,
+];
 
 /// Mends one loop: `cycle[i]` needs `cycle[i + 1]`, and the last needs the first.
 pub(super) fn mend(
@@ -42,6 +48,28 @@ pub(super) fn mend(
     }
 }
 
+/// A range type's canonical function takes and returns the range: it is made for the shell of the
+/// type, then the type with it.
+fn shell_type(graph: &mut Graph, cycle: &[usize], placement: &mut Placement) -> bool {
+    for (position, &node) in cycle.iter().enumerate() {
+        let user = cycle[(position + cycle.len() - 1) % cycle.len()];
+        let shell = graph
+            .nodes
+            .get(node)
+            .and_then(|node| node.shell)
+            .and_then(|address| graph.find(address));
+        if let Some(shell) = shell
+            && !graph.is_boundary(user)
+        {
+            placement.shells.insert(graph.nodes[shell].address);
+            graph.dependencies[user].remove(&node);
+            graph.dependencies[user].insert(shell);
+            return true;
+        }
+    }
+    false
+}
+
 /// A CHECK constraint or column default whose own needs lead back to its table (or domain) is
 /// added by ALTER afterwards: a serial column's default needs the sequence, which is owned by the
 /// column; a CHECK may call a function that takes the table's row type.
@@ -60,6 +88,26 @@ fn dummy_view(graph: &mut Graph, cycle: &[usize], placement: &mut Placement) -> 
     let Some(view) = view else { return false };
     placement.dummy_views.insert(graph.nodes[view].address);
     separate_where(graph, cycle, placement, |leaves_dummy| leaves_dummy)
+}
+
+/// The same where the loop is one through the boundaries and passes the owner by: what needs
+/// something behind the data cannot stand in a statement before it.
+fn separate_from_bystander(graph: &mut Graph, cycle: &[usize], placement: &mut Placement) -> bool {
+    if !cycle.iter().any(|&node| graph.is_boundary(node)) {
+        return false;
+    }
+    let found = cycle
+        .iter()
+        .find_map(|&node| graph.owner(node).map(|owner| (node, owner)));
+    let Some((node, owner)) = found else {
+        return false;
+    };
+    if graph.nodes[node].leaves_dummy {
+        placement.dummy_views.insert(graph.nodes[owner].address);
+    }
+    placement.separate.insert(graph.nodes[node].address);
+    graph.separate(node);
+    true
 }
 
 fn separate_where(
@@ -82,7 +130,8 @@ fn separate_where(
 }
 
 /// A function with an SQL-standard body, or a materialised view, may need a primary key (GROUP BY
-/// on it), which comes after the data: then so does the function or view.
+/// on it), which comes after the data: then so does the function or view, and the default of a
+/// column that calls it.
 fn postpone_behind_the_data(graph: &mut Graph, cycle: &[usize], placement: &mut Placement) -> bool {
     if !cycle.iter().any(|&node| graph.is_boundary(node)) {
         return false;

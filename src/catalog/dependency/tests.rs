@@ -16,6 +16,7 @@ fn node(oid: u32, section: Section) -> Node {
         inline_in: None,
         may_be_postponed: false,
         leaves_dummy: false,
+        shell: None,
         label: format!("object {oid}"),
     }
 }
@@ -118,6 +119,48 @@ fn a_function_that_needs_a_primary_key_is_postponed() {
     let sorted = sort(&mut graph);
     assert_eq!(sorted.order, [1, 2, 0]);
     assert!(sorted.placement.postponed.contains(&address(0)));
+}
+
+#[test]
+fn a_canonical_function_takes_the_shell() {
+    // shell 0 of range 1, whose canonical function 2 takes it; 3 only uses the range
+    let mut range = node(1, Section::PreData);
+    range.shell = Some(address(0));
+    let nodes = vec![
+        node(0, Section::PreData),
+        range,
+        node(2, Section::PreData),
+        node(3, Section::PreData),
+    ];
+    let mut graph = graph(nodes, &[(1, 0), (1, 2), (2, 1), (3, 1)]);
+    let sorted = sort(&mut graph);
+    assert_eq!(sorted.order, [0, 2, 1, 3]);
+    assert!(sorted.placement.shells.contains(&address(0)));
+    assert!(sorted.warnings.is_empty());
+}
+
+#[test]
+fn a_default_follows_its_function_behind_the_data() {
+    // table 0 contains default 1, which calls function 2, whose body needs key 3 of another table 4
+    let mut default = node(1, Section::PreData);
+    default.inline_in = Some(address(0));
+    default.may_be_postponed = true;
+    let mut function = node(2, Section::PreData);
+    function.may_be_postponed = true;
+    let nodes = vec![
+        node(0, Section::PreData),
+        default,
+        function,
+        node(3, Section::PostData),
+        node(4, Section::PreData),
+    ];
+    let mut graph = graph(nodes, &[(1, 2), (2, 3), (3, 4)]);
+    let sorted = sort(&mut graph);
+    assert_eq!(sorted.order, [0, 4, 3, 2, 1]);
+    assert!(sorted.placement.separate.contains(&address(1)));
+    assert!(sorted.placement.postponed.contains(&address(1)));
+    assert!(sorted.placement.postponed.contains(&address(2)));
+    assert!(sorted.warnings.is_empty());
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::archive::Section;
 use crate::catalog::object::{Address, CatalogObject, Defining, Definition, Identity, class};
 use crate::catalog::reader::{Reader, USER_SCHEMAS};
 use crate::error::Result;
+use crate::postgres::Oid;
 use crate::sql;
 
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct CheckConstraint {
     definition: BString,
     is_validated: bool,
     is_local: bool,
+    /// The parents' constraints that bring this one along.
+    parents: Vec<u32>,
 }
 
 /// A validated constraint as its table needs it.
@@ -35,7 +38,7 @@ pub(super) struct InlineCheck {
 /// By table, in order of their names.
 pub(super) async fn read_inline(
     reader: &mut Reader<'_>,
-) -> Result<HashMap<u32, Vec<InlineCheck>>> {
+) -> Result<HashMap<Oid, Vec<InlineCheck>>> {
     let rows = reader
         .query(
             "check constraints",
@@ -50,7 +53,7 @@ pub(super) async fn read_inline(
             ),
         )
         .await?;
-    let mut checks: HashMap<u32, Vec<InlineCheck>> = HashMap::new();
+    let mut checks: HashMap<Oid, Vec<InlineCheck>> = HashMap::new();
     for row in &rows {
         checks
             .entry(row.number("conrelid")?)
@@ -66,18 +69,28 @@ pub(super) async fn read_inline(
 }
 
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<CheckConstraint>> {
-    // inherited ones come with the parent, except that a partition must have them to be attached
+    // inherited ones come with the parent, except that a partition must have them to be attached;
+    // what was never validated comes after the rows, and so must its comment
     let rows = reader
         .query(
             "check constraints",
             &format!(
                 "SELECT k.oid, k.conname AS name, k.contype, k.conislocal, k.convalidated,
-                        pg_get_constraintdef(k.oid) AS definition, {OWNER_COLUMNS}
+                        pg_get_constraintdef(k.oid) AS definition,
+                        ARRAY(SELECT p.oid FROM pg_inherits h
+                              JOIN pg_constraint p
+                                ON p.conrelid = h.inhparent AND p.contype = k.contype
+                              WHERE h.inhrelid = k.conrelid
+                                AND NOT (k.convalidated AND k.conislocal)
+                                AND CASE k.contype WHEN 'c' THEN p.conname = k.conname
+                                                   ELSE NOT p.convalidated END
+                              ORDER BY p.oid) AS parents,
+                        {OWNER_COLUMNS}
                  FROM pg_constraint k
                  JOIN pg_class c ON c.oid = k.conrelid
                  {OWNER_JOINS}
                  WHERE (k.contype = 'c' OR (k.contype = 'n' AND NOT k.convalidated))
-                   AND (k.conislocal OR (c.relispartition AND k.convalidated))
+                   AND (k.conislocal OR c.relispartition OR NOT k.convalidated)
                    AND {USER_SCHEMAS}"
             ),
         )
@@ -87,7 +100,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<CheckConstraint>> {
         let relation = Relation::from_row(row)?;
         if reader.has_relation(relation.oid) {
             constraints.push(CheckConstraint {
-                identity: Identity::from_row(class::CONSTRAINT, row)?,
+                identity: Identity::in_schema(class::CONSTRAINT, row)?,
                 relation,
                 descriptor: if row.char("contype")? == b'n' {
                     "CONSTRAINT"
@@ -97,6 +110,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<CheckConstraint>> {
                 definition: row.text("definition")?,
                 is_validated: row.bool("convalidated")?,
                 is_local: row.bool("conislocal")?,
+                parents: row.numbers("parents")?,
             });
         }
     }
@@ -124,36 +138,41 @@ impl CatalogObject for CheckConstraint {
         self.is_validated.then(|| self.relation.address())
     }
 
+    fn requires(&self) -> Vec<Address> {
+        let parents = self.parents.iter();
+        parents
+            .map(|&oid| Address::new(class::CONSTRAINT, oid))
+            .collect()
+    }
+
     fn define(&self, context: &Defining<'_>) -> Result<Option<Definition>> {
         if self.is_validated && !context.is_separate(self.identity.address) {
             return Ok(None);
         }
-        // the parent's constraint comes after the partition is attached then, and reaches it
-        if !self.is_local {
-            return Ok(None);
-        }
-        // not ONLY: children inherit it
         let mut definition = Definition::new(
             self.descriptor,
             Section::PostData,
             self.relation.tag(&self.identity.name),
-            sql!(
+            "",
+        );
+        definition.relation = Some(self.relation.name.clone());
+        // else the parent's constraint reaches this table, a partition too: it comes after that was
+        // attached
+        if self.is_local {
+            // not ONLY: children inherit it
+            definition.create = sql!(
                 "ALTER TABLE {}\n    ADD CONSTRAINT {} {};\n",
                 self.relation.sql(),
                 sql::identifier(&self.identity.name),
                 self.definition
-            ),
-        );
-        definition.relation = Some(self.relation.name.clone());
-        definition.drop = self.relation.drop_constraint("", &self.identity.name);
-        // a validated one's comment is the table's to give
-        if !self.is_validated {
-            definition.comment_target = Some(sql!(
-                "CONSTRAINT {} ON {}",
-                sql::identifier(&self.identity.name),
-                self.relation.sql()
-            ));
+            );
+            definition.drop = self.relation.drop_constraint("", &self.identity.name);
         }
+        definition.comment_target = Some(sql!(
+            "CONSTRAINT {} ON {}",
+            sql::identifier(&self.identity.name),
+            self.relation.sql()
+        ));
         Ok(Some(definition))
     }
 }

@@ -48,7 +48,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Collation>> {
         .await?;
     let mut collations = Vec::new();
     for row in &rows {
-        let mut identity = Identity::from_row(class::COLLATION, row)?;
+        let mut identity = Identity::in_schema(class::COLLATION, row)?;
         if reader.admit(&mut identity) {
             collations.push(Collation {
                 options: options(row).map_err(|error| {

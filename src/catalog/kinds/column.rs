@@ -8,7 +8,7 @@ use super::relation;
 use crate::catalog::object::{Address, class};
 use crate::catalog::reader::{Reader, USER_SCHEMAS};
 use crate::error::Result;
-use crate::postgres::Row;
+use crate::postgres::{Oid, Row};
 use crate::sql;
 
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub(super) struct NotNull {
 pub(super) async fn read(
     reader: &mut Reader<'_>,
     kinds: &str,
-) -> Result<HashMap<u32, Vec<Column>>> {
+) -> Result<HashMap<Oid, Vec<Column>>> {
     let (not_null, join) = if reader.version.at_least(18) {
         (
             "co.oid AS not_null_oid, co.conname AS not_null_name, co.oid IS NOT NULL AS not_null,
@@ -98,7 +98,7 @@ pub(super) async fn read(
             ),
         )
         .await?;
-    let mut columns: HashMap<u32, Vec<Column>> = HashMap::new();
+    let mut columns: HashMap<Oid, Vec<Column>> = HashMap::new();
     for row in &rows {
         columns
             .entry(row.number("attrelid")?)

@@ -42,7 +42,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<ColumnDefault>> {
         let relation = Relation::from_row(row)?;
         if reader.has_relation(relation.oid) {
             defaults.push(ColumnDefault {
-                identity: Identity::from_row(class::ATTRDEF, row)?,
+                identity: Identity::in_schema(class::ATTRDEF, row)?,
                 relation,
                 expression: row.text("expression")?,
                 may_be_inline: row.bool("may_be_inline")?,
@@ -69,6 +69,11 @@ impl CatalogObject for ColumnDefault {
         Section::PreData
     }
 
+    /// COPY needs no defaults: one may call a function that itself comes after the data.
+    fn may_be_postponed(&self) -> bool {
+        true
+    }
+
     fn define(&self, context: &Defining<'_>) -> Result<Option<Definition>> {
         if self.may_be_inline && !context.is_separate(self.identity.address) {
             return Ok(None);
@@ -77,7 +82,7 @@ impl CatalogObject for ColumnDefault {
         let column = sql::identifier(&self.identity.name);
         let mut definition = Definition::new(
             "DEFAULT",
-            Section::PreData,
+            context.section(self.identity.address, Section::PreData),
             self.relation.tag(&self.identity.name),
             sql!(
                 "ALTER TABLE ONLY {} ALTER COLUMN {} SET DEFAULT {};\n",

@@ -8,13 +8,14 @@ use super::types;
 use crate::catalog::object::{Address, CatalogObject, Defining, Definition, Identity};
 use crate::catalog::reader::Reader;
 use crate::error::Result;
+use crate::postgres::Oid;
 use crate::sql;
 
 #[derive(Debug)]
 pub struct CompositeType {
     identity: Identity,
     /// The pg_class row that holds the attributes.
-    relation: u32,
+    relation: Oid,
     array: Vec<Address>,
     attributes: Vec<Attribute>,
 }
@@ -44,7 +45,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<CompositeType>> {
              ORDER BY a.attrelid, a.attnum",
         )
         .await?;
-    let mut attributes: HashMap<u32, Vec<Attribute>> = HashMap::new();
+    let mut attributes: HashMap<Oid, Vec<Attribute>> = HashMap::new();
     for row in &rows {
         let collate = types::collate(row, "collation_schema", "collation")?;
         attributes

@@ -26,6 +26,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Constraint>> {
             &format!(
                 "SELECT k.oid, k.conname AS name, k.contype, k.condeferrable, k.condeferred,
                         k.conparentid <> 0 AS is_inherited,
+                        (i.indisvalid OR c.relkind = 'p') AND i.indisready AS is_usable,
                         pg_get_constraintdef(k.oid) AS definition, x.reloptions,
                         {index}, {OWNER_COLUMNS}
                  FROM pg_constraint k
@@ -33,8 +34,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Constraint>> {
                  JOIN pg_class x ON x.oid = k.conindid
                  JOIN pg_index i ON i.indexrelid = k.conindid
                  {OWNER_JOINS}
-                 WHERE k.contype IN ('p', 'u', 'x') AND (i.indisvalid OR c.relkind = 'p')
-                   AND i.indisready AND {USER_SCHEMAS}",
+                 WHERE k.contype IN ('p', 'u', 'x') AND {USER_SCHEMAS}",
                 index = super::index::properties_columns(),
             ),
         )
@@ -43,6 +43,15 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Constraint>> {
     for row in &rows {
         let relation = Relation::from_row(row)?;
         if reader.has_relation(relation.oid) {
+            let identity = Identity::in_schema(class::CONSTRAINT, row)?;
+            if !row.bool("is_usable")? {
+                reader.warn(format!(
+                    "constraint {} of table {} is left out: its index is invalid",
+                    sql::identifier(&identity.name),
+                    relation.sql()
+                ));
+                continue;
+            }
             let kind = row.char("contype")?;
             let mut definition = row.text("definition")?;
             // an exclusion constraint is printed with its index's options, others are not
@@ -59,7 +68,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Constraint>> {
                 definition = definition.replacen("KEY NULLS NOT DISTINCT ", "KEY ", 1).into();
             }
             constraints.push(Constraint {
-                identity: Identity::from_row(class::CONSTRAINT, row)?,
+                identity,
                 definition,
                 index: super::index::IndexProperties::from_row(row, &relation)?,
                 is_inherited: row.bool("is_inherited")?,

@@ -18,6 +18,15 @@ pub struct DefaultPrivileges {
     object_type: &'static str,
 }
 
+const OBJECT_TYPES: [(u8, &str); 6] = [
+    (b'r', "TABLES"),
+    (b'S', "SEQUENCES"),
+    (b'f', "FUNCTIONS"),
+    (b'T', "TYPES"),
+    (b'n', "SCHEMAS"),
+    (b'L', "LARGE OBJECTS"),
+];
+
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<DefaultPrivileges>> {
     // A global row replaces the hard-wired default, so that is what it is compared with; a
     // schema's row adds to both.
@@ -38,21 +47,18 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<DefaultPrivileges>> {
         .await?;
     rows.iter()
         .map(|row| {
-            let object_type = match row.char("defaclobjtype")? {
-                b'r' => "TABLES",
-                b'S' => "SEQUENCES",
-                b'f' => "FUNCTIONS",
-                b'T' => "TYPES",
-                b'n' => "SCHEMAS",
-                b'L' => "LARGE OBJECTS",
-                other => {
-                    return Err(Error::new(format!(
+            let letter = row.char("defaclobjtype")?;
+            let (_, object_type) = OBJECT_TYPES
+                .iter()
+                .copied()
+                .find(|(known, _)| *known == letter)
+                .ok_or_else(|| {
+                    Error::new(format!(
                         "default privileges for an unknown type of object '{}'",
-                        char::from(other).escape_default()
-                    )));
-                }
-            };
-            let mut identity = Identity::from_row(class::DEFAULT_ACL, row)?;
+                        char::from(letter).escape_default()
+                    ))
+                })?;
+            let mut identity = Identity::in_schema(class::DEFAULT_ACL, row)?.with_privileges(row)?;
             identity.name = sql!("DEFAULT PRIVILEGES FOR {}", object_type);
             Ok(DefaultPrivileges {
                 identity,
@@ -66,6 +72,10 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<DefaultPrivileges>> {
 impl CatalogObject for DefaultPrivileges {
     fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    fn default_privileges_for(&self) -> Option<&'static str> {
+        Some(self.object_type)
     }
 
     fn natural_key(&self) -> BString {

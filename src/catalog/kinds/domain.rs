@@ -9,6 +9,7 @@ use super::types;
 use crate::catalog::object::{Address, CatalogObject, Defining, Definition, Identity};
 use crate::catalog::reader::Reader;
 use crate::error::Result;
+use crate::postgres::Oid;
 use crate::sql;
 
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub struct Domain {
 }
 
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Domain>> {
-    let mut constraints: HashMap<u32, Vec<InlineConstraint>> = HashMap::new();
+    let mut constraints: HashMap<Oid, Vec<InlineConstraint>> = HashMap::new();
     for constraint in super::domain_constraint::read_inline(reader).await? {
         constraints
             .entry(constraint.domain)

@@ -7,6 +7,7 @@ use crate::archive::Section;
 use crate::catalog::object::{Address, CatalogObject, Defining, Definition, Drop, Identity, class};
 use crate::catalog::reader::{Reader, USER_SCHEMAS};
 use crate::error::Result;
+use crate::postgres::Oid;
 use crate::sql;
 
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub struct DomainConstraint {
 #[derive(Debug)]
 pub(super) struct InlineConstraint {
     pub address: Address,
-    pub domain: u32,
+    pub domain: Oid,
     pub name: BString,
     pub definition: BString,
     /// A NOT NULL constraint, which PostgreSQL 17 and later know by name. Never separate.
@@ -76,7 +77,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<DomainConstraint>> {
         .await?;
     let mut constraints = Vec::new();
     for row in &rows {
-        let identity = Identity::from_row(class::CONSTRAINT, row)?;
+        let identity = Identity::in_schema(class::CONSTRAINT, row)?;
         let domain = Address::new(class::TYPE, row.number("contypid")?);
         if reader.extension_of(domain).is_none() {
             constraints.push(DomainConstraint {

@@ -41,7 +41,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<ExtendedStatistics>> {
     let mut statistics = Vec::new();
     for row in &rows {
         let relation = Relation::from_row(row)?;
-        let mut identity = Identity::from_row(class::STATISTIC_EXT, row)?;
+        let mut identity = Identity::in_schema(class::STATISTIC_EXT, row)?;
         identity.schema = row.optional_text("statistics_schema")?;
         if reader.has_relation(relation.oid) && reader.admit(&mut identity) {
             statistics.push(ExtendedStatistics {

@@ -7,9 +7,10 @@ use bstr::BString;
 
 use crate::catalog::reader::Reader;
 use crate::error::Result;
+use crate::postgres::Oid;
 
 /// By relation: the filter, `WHERE ...` or empty.
-pub(super) async fn read(reader: &mut Reader<'_>) -> Result<HashMap<u32, BString>> {
+pub(super) async fn read(reader: &mut Reader<'_>) -> Result<HashMap<Oid, BString>> {
     let rows = reader
         .query(
             "configuration tables of extensions",

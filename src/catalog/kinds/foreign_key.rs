@@ -9,6 +9,7 @@ use crate::archive::Section;
 use crate::catalog::object::{Address, CatalogObject, Defining, Definition, Identity, Part, class};
 use crate::catalog::reader::{Reader, USER_SCHEMAS};
 use crate::error::Result;
+use crate::postgres::Oid;
 use crate::sql;
 
 #[derive(Debug)]
@@ -42,7 +43,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<ForeignKey>> {
         let relation = Relation::from_row(row)?;
         if reader.has_relation(relation.oid) {
             keys.push(ForeignKey {
-                identity: Identity::from_row(class::CONSTRAINT, row)?,
+                identity: Identity::in_schema(class::CONSTRAINT, row)?,
                 relation,
                 definition: row.text("definition")?,
                 referenced: Address::relation(row.number("confrelid")?),
@@ -54,7 +55,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<ForeignKey>> {
 }
 
 /// Indexes of partitions by the index they are part of.
-async fn read_index_partitions(reader: &mut Reader<'_>) -> Result<HashMap<u32, Vec<u32>>> {
+async fn read_index_partitions(reader: &mut Reader<'_>) -> Result<HashMap<Oid, Vec<Oid>>> {
     let rows = reader
         .query(
             "indexes of partitions",
@@ -62,7 +63,7 @@ async fn read_index_partitions(reader: &mut Reader<'_>) -> Result<HashMap<u32, V
              FROM pg_inherits h JOIN pg_class p ON p.oid = h.inhparent AND p.relkind = 'I'",
         )
         .await?;
-    let mut partitions: HashMap<u32, Vec<u32>> = HashMap::new();
+    let mut partitions: HashMap<Oid, Vec<Oid>> = HashMap::new();
     for row in &rows {
         partitions
             .entry(row.number("inhparent")?)
@@ -72,7 +73,7 @@ async fn read_index_partitions(reader: &mut Reader<'_>) -> Result<HashMap<u32, V
     Ok(partitions)
 }
 
-fn attachments(partitions: &HashMap<u32, Vec<u32>>, index: u32) -> Vec<Address> {
+fn attachments(partitions: &HashMap<Oid, Vec<Oid>>, index: Oid) -> Vec<Address> {
     let mut found = Vec::new();
     let mut open = vec![index];
     while let Some(index) = open.pop() {

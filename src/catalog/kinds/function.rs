@@ -51,7 +51,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Function>> {
     let rows = reader.query("functions", &query).await?;
     let mut functions = Vec::new();
     for row in &rows {
-        let mut identity = Identity::from_row(class::PROC, row)?;
+        let mut identity = Identity::in_schema(class::PROC, row)?.with_privileges(row)?;
         if reader.admit(&mut identity) {
             functions.push(Function {
                 is_procedure: row.char("prokind")? == b'p',

@@ -126,7 +126,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Index>> {
         if !reader.has_relation(relation.oid) {
             continue;
         }
-        let identity = Identity::from_row(class::RELATION, row)?;
+        let identity = Identity::in_schema(class::RELATION, row)?;
         if !row.bool("is_usable")? {
             reader.warn(format!(
                 "index {} is left out: it is invalid, left behind by a command that failed or is \

@@ -7,6 +7,7 @@ use crate::archive::Section;
 use crate::catalog::object::{Address, CatalogObject, Defining, Definition, Identity, Part, class};
 use crate::catalog::reader::{Reader, USER_SCHEMAS};
 use crate::error::Result;
+use crate::postgres::Oid;
 use crate::sql;
 
 #[derive(Debug)]
@@ -41,10 +42,10 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<IndexAttach>> {
     let mut attached = Vec::new();
     for row in &rows {
         let partition = Relation::from_row(row)?;
-        let parent_table: u32 = row.number("parent_table")?;
+        let parent_table: Oid = row.number("parent_table")?;
         if reader.has_relation(partition.oid) && reader.has_relation(parent_table) {
             attached.push(IndexAttach {
-                identity: Identity::from_row(class::RELATION, row)?.part(Part::Attach),
+                identity: Identity::in_schema(class::RELATION, row)?.part(Part::Attach),
                 partition,
                 parent: Address::relation(row.number("inhparent")?),
                 parent_table: Address::relation(parent_table),

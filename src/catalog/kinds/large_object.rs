@@ -10,6 +10,7 @@ use crate::catalog::object::{
 };
 use crate::catalog::reader::Reader;
 use crate::error::Result;
+use crate::postgres::Oid;
 use crate::sql;
 
 /// Large objects in one metadata entry: few enough that a transaction over them stays far from
@@ -26,9 +27,9 @@ pub struct LargeObjects {
 enum Content {
     Metadata {
         /// Ascending.
-        oids: Vec<u32>,
+        oids: Vec<Oid>,
         /// Those that pg_description knows.
-        commented: Vec<u32>,
+        commented: Vec<Oid>,
     },
     /// Contents of all, once the batches stand at these addresses.
     Data { batches: Vec<Address> },
@@ -64,7 +65,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<LargeObjects>> {
     let mut groups = Vec::new();
     let mut batches = Vec::new();
     for row in &rows {
-        let identity = Identity::from_row(class::LARGE_OBJECT, row)?;
+        let identity = Identity::from_row(class::LARGE_OBJECT, row)?.owned(row)?.with_privileges(row)?;
         batches.push(identity.address);
         groups.push(LargeObjects {
             identity,
@@ -92,8 +93,8 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<LargeObjects>> {
 }
 
 impl LargeObjects {
-    fn metadata(&self, oids: &[u32]) -> Definition {
-        let list = |separator| sql::join(oids.iter().map(u32::to_string), separator);
+    fn metadata(&self, oids: &[Oid]) -> Definition {
+        let list = |separator| sql::join(oids.iter().map(Oid::to_string), separator);
         let array = sql!("'{{}}'::pg_catalog.oid[]", list(","));
         let create = sql!(
             "SELECT pg_catalog.count(pg_catalog.lo_create(o)) FROM pg_catalog.unnest({}) AS o;\n",

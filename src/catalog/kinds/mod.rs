@@ -1,7 +1,9 @@
 //! The kinds of objects, a file each.
 //!
-//! The order of the registry's lines is the sort priority: where dependencies leave a choice,
-//! objects of an earlier line are restored first.
+//! A line of the registry is all that names a kind. The order of the lines is the sort priority:
+//! where dependencies leave a choice, objects of an earlier line are restored first. It is also the
+//! order of reading: whatever belongs to relations stands below all kinds of relations, since it is
+//! kept only where its relation was.
 
 mod column;
 mod extension_data;
@@ -15,10 +17,12 @@ registry::kinds! {
     Schema => schema,
     Extension => extension,
     Collation => collation,
+    BaseType => base_type,
     EnumType => enum_type,
     CompositeType => composite_type,
     Domain => domain,
     DomainConstraint => domain_constraint,
+    ShellType => shell_type,
     RangeType => range_type,
     ProceduralLanguage => procedural_language,
     Function => function,
@@ -48,57 +52,4 @@ registry::kinds! {
     Refresh => refresh,
     DefaultPrivileges => default_privileges,
     LargeObjects => large_object,
-}
-
-use super::reader::Reader;
-use crate::error::Result;
-
-/// Reads all kinds. Tables come first: others keep only what belongs to them.
-pub async fn read_all(reader: &mut Reader<'_>) -> Result<Vec<Object>> {
-    let mut objects = Vec::new();
-    macro_rules! read {
-        ($($variant:ident => $module:ident),* $(,)?) => {
-            $(objects.extend($module::read(reader).await?.into_iter().map(Object::$variant));)*
-        };
-    }
-    read! {
-        Database => database,
-        Schema => schema,
-        Extension => extension,
-        Collation => collation,
-        EnumType => enum_type,
-        CompositeType => composite_type,
-        Domain => domain,
-        DomainConstraint => domain_constraint,
-        RangeType => range_type,
-        ProceduralLanguage => procedural_language,
-        Function => function,
-        Cast => cast,
-        Operator => operator,
-        Aggregate => aggregate,
-        Table => table,
-    View => view,
-    ViewQuery => view_query,
-    MaterializedView => materialized_view,
-    Sequence => sequence,
-    TableAttach => table_attach,
-    SequenceOwnedBy => sequence_owned_by,
-    ColumnDefault => column_default,
-    CheckConstraint => check_constraint,
-    TableData => table_data,
-    SequenceValue => sequence_value,
-    Constraint => constraint,
-    Index => index,
-    IndexAttach => index_attach,
-    ExtendedStatistics => extended_statistics,
-        Rule => rule,
-    Trigger => trigger,
-    ForeignKey => foreign_key,
-    Policy => policy,
-    RowSecurity => row_security,
-    Refresh => refresh,
-    DefaultPrivileges => default_privileges,
-        LargeObjects => large_object,
-    }
-    Ok(objects)
 }

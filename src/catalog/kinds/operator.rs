@@ -44,7 +44,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Operator>> {
         .await?;
     let mut operators = Vec::new();
     for row in &rows {
-        let mut identity = Identity::from_row(class::OPERATOR, row)?;
+        let mut identity = Identity::in_schema(class::OPERATOR, row)?;
         if reader.admit(&mut identity) {
             let left = row.optional_text("left")?;
             operators.push(Operator {

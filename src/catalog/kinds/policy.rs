@@ -43,7 +43,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Policy>> {
     rows.iter()
         .map(|row| {
             Ok(Policy {
-                identity: Identity::from_row(class::POLICY, row)?,
+                identity: Identity::in_schema(class::POLICY, row)?,
                 relation: Relation::from_row(row)?,
                 command: row.char("polcmd")?,
                 is_permissive: row.bool("polpermissive")?,

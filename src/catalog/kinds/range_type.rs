@@ -3,7 +3,9 @@
 use bstr::BString;
 
 use super::types;
-use crate::catalog::object::{Address, CatalogObject, Defining, Definition, Identity, class};
+use crate::catalog::object::{
+    Address, CatalogObject, Defining, Definition, Drop, Identity, Part, class,
+};
 use crate::catalog::reader::Reader;
 use crate::error::Result;
 use crate::sql;
@@ -14,6 +16,8 @@ pub struct RangeType {
     aliases: Vec<Address>,
     /// `subtype = integer`, and so on.
     options: Vec<BString>,
+    /// Its canonical function takes the range itself.
+    has_shell: bool,
 }
 
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<RangeType>> {
@@ -76,6 +80,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<RangeType>> {
             identity,
             aliases,
             options,
+            has_shell: row.optional("canonical")?.is_some(),
         });
     }
     Ok(ranges)
@@ -90,6 +95,15 @@ impl CatalogObject for RangeType {
         self.aliases.clone()
     }
 
+    fn shell(&self) -> Option<Address> {
+        self.has_shell
+            .then(|| self.identity.address.part(Part::Shell))
+    }
+
+    fn requires(&self) -> Vec<Address> {
+        self.shell().into_iter().collect()
+    }
+
     fn define(&self, _: &Defining<'_>) -> Result<Option<Definition>> {
         let options = self.options.iter().map(|option| sql!("\n    {}", option));
         let create = sql!(
@@ -97,6 +111,11 @@ impl CatalogObject for RangeType {
             self.identity.sql(),
             sql::join(options, ",")
         );
-        Ok(Some(types::definition("TYPE", &self.identity, create)))
+        let mut definition = types::definition("TYPE", &self.identity, create);
+        if self.has_shell {
+            // and with it the function that it cannot do without
+            definition.drop = Drop::Object(sql!("TYPE {} CASCADE", self.identity.sql()));
+        }
+        Ok(Some(definition))
     }
 }

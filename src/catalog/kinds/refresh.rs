@@ -8,6 +8,7 @@ use crate::archive::{Pass, Section};
 use crate::catalog::object::{Address, CatalogObject, Defining, Definition, Identity, Part, class};
 use crate::catalog::reader::{Reader, USER_SCHEMAS};
 use crate::error::Result;
+use crate::postgres::Oid;
 use crate::sql;
 
 #[derive(Debug)]
@@ -31,13 +32,13 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Refresh>> {
         .await?;
     let mut populated = HashMap::new();
     for row in &rows {
-        let identity = Identity::from_row(class::RELATION, row)?;
+        let identity = Identity::in_schema(class::RELATION, row)?;
         populated.insert(identity.address.oid, row.bool("relispopulated")?);
     }
     let reads = read_sources(reader).await?;
     let mut refreshes = Vec::new();
     for row in &rows {
-        let identity = Identity::from_row(class::RELATION, row)?;
+        let identity = Identity::in_schema(class::RELATION, row)?;
         let oid = identity.address.oid;
         if !reader.has_relation(oid) || populated.get(&oid) != Some(&true) {
             continue;
@@ -69,7 +70,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Refresh>> {
 }
 
 /// Views and materialised views that each of them reads directly.
-async fn read_sources(reader: &mut Reader<'_>) -> Result<HashMap<u32, Vec<u32>>> {
+async fn read_sources(reader: &mut Reader<'_>) -> Result<HashMap<Oid, Vec<Oid>>> {
     let rows = reader
         .query(
             "what materialized views read",
@@ -82,7 +83,7 @@ async fn read_sources(reader: &mut Reader<'_>) -> Result<HashMap<u32, Vec<u32>>>
              WHERE r.ev_type = '1' AND d.refobjid <> r.ev_class",
         )
         .await?;
-    let mut reads: HashMap<u32, Vec<u32>> = HashMap::new();
+    let mut reads: HashMap<Oid, Vec<Oid>> = HashMap::new();
     for row in &rows {
         reads
             .entry(row.number("ev_class")?)
@@ -93,7 +94,7 @@ async fn read_sources(reader: &mut Reader<'_>) -> Result<HashMap<u32, Vec<u32>>>
 }
 
 /// All that a relation reads, at any depth.
-fn sources(reads: &HashMap<u32, Vec<u32>>, relation: u32) -> HashSet<u32> {
+fn sources(reads: &HashMap<Oid, Vec<Oid>>, relation: Oid) -> HashSet<Oid> {
     let mut found = HashSet::new();
     let mut open = vec![relation];
     while let Some(relation) = open.pop() {

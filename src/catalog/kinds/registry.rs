@@ -1,4 +1,4 @@
-//! The macro that makes one enum of all kinds, with its delegation.
+//! The macro that makes one enum of all kinds, with its delegation, and reads them all.
 
 /// Each line: the variant, which is also the type's name, and its module, which has the type and
 /// `async fn read(&mut Reader) -> Result<Vec<Type>>`.
@@ -29,8 +29,14 @@ macro_rules! kinds {
             }
         }
 
-        /// Names of the kinds, in order.
-        pub const KINDS: &[&str] = &[$(stringify!($module)),*];
+        /// Reads the objects of all kinds, in the order of the registry.
+        pub async fn read_all(
+            reader: &mut $crate::catalog::reader::Reader<'_>,
+        ) -> $crate::error::Result<Vec<Object>> {
+            let mut objects = Vec::new();
+            $(objects.extend($module::read(reader).await?.into_iter().map(Object::$variant));)*
+            Ok(objects)
+        }
     };
 }
 

@@ -7,7 +7,7 @@ use bstr::{BString, ByteSlice};
 use crate::catalog::object::{Address, Definition, Drop, Identity, class};
 use crate::catalog::reader::{Reader, USER_SCHEMAS};
 use crate::error::Result;
-use crate::postgres::Row;
+use crate::postgres::{Oid, Row};
 use crate::sql;
 
 /// Joins that lead from a relation's OID to the columns of `OWNER_COLUMNS`; follows a FROM item
@@ -15,7 +15,7 @@ use crate::sql;
 pub(super) const OWNER_JOINS: &str =
     "JOIN pg_namespace n ON n.oid = c.relnamespace AND c.relpersistence <> 't'";
 
-/// What `Relation::from_row` and `Identity::from_row` read of the relation `c` that an object
+/// What `Relation::from_row` and `Identity::in_schema` read of the relation `c` that an object
 /// belongs to.
 pub(super) const OWNER_COLUMNS: &str = "c.oid AS relation_oid, c.relname AS relation_name,
      c.relkind, n.nspname AS schema, pg_get_userbyid(c.relowner) AS owner";
@@ -23,7 +23,7 @@ pub(super) const OWNER_COLUMNS: &str = "c.oid AS relation_oid, c.relname AS rela
 /// The relation that a constraint, index, trigger or the like belongs to.
 #[derive(Debug, Clone)]
 pub(super) struct Relation {
-    pub oid: u32,
+    pub oid: Oid,
     pub schema: BString,
     pub name: BString,
     pub kind: u8,
@@ -111,7 +111,7 @@ pub(super) fn query(columns: &str, joins: &str, kinds: &str) -> String {
 pub(super) async fn column_acls(
     reader: &mut Reader<'_>,
     kinds: &str,
-) -> Result<HashMap<u32, Vec<(BString, BString)>>> {
+) -> Result<HashMap<Oid, Vec<(BString, BString)>>> {
     let rows = reader
         .query(
             "privileges on columns",
@@ -124,7 +124,7 @@ pub(super) async fn column_acls(
             ),
         )
         .await?;
-    let mut acls: HashMap<u32, Vec<(BString, BString)>> = HashMap::new();
+    let mut acls: HashMap<Oid, Vec<(BString, BString)>> = HashMap::new();
     for row in &rows {
         let relation = row.number("attrelid")?;
         let acl = row.text("attacl")?;
@@ -145,7 +145,7 @@ pub(super) fn identity(
     row: &Row,
     column_acls: &[(BString, BString)],
 ) -> Result<Option<Identity>> {
-    let mut identity = Identity::from_row(class::RELATION, row)?;
+    let mut identity = Identity::in_schema(class::RELATION, row)?.with_privileges(row)?;
     if !reader.admit(&mut identity) && column_acls.is_empty() {
         return Ok(None);
     }
@@ -163,7 +163,7 @@ pub(super) fn aliases(row: &Row) -> Result<Vec<Address>> {
         (class::TYPE, "typarray"),
         (class::RELATION, "reltoastrelid"),
     ] {
-        let oid: u32 = row.number(column)?;
+        let oid: Oid = row.number(column)?;
         if oid != 0 {
             aliases.push(Address::new(class, oid));
         }

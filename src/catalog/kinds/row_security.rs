@@ -28,7 +28,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<RowSecurity>> {
     rows.iter()
         .map(|row| {
             Ok(RowSecurity {
-                identity: Identity::from_row(class::RELATION, row)?.part(Part::RowSecurity),
+                identity: Identity::in_schema(class::RELATION, row)?.part(Part::RowSecurity),
             })
         })
         .collect()

@@ -36,7 +36,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Rule>> {
         let relation = Relation::from_row(row)?;
         if reader.has_relation(relation.oid) {
             rules.push(Rule {
-                identity: Identity::from_row(class::REWRITE, row)?,
+                identity: Identity::in_schema(class::REWRITE, row)?,
                 relation,
                 definition: row.text("definition")?,
                 enabled: row.char("ev_enabled")?,

@@ -7,6 +7,7 @@ use crate::archive::Section;
 use crate::catalog::object::{Address, CatalogObject, Defining, Definition, Identity, Part, class};
 use crate::catalog::reader::{Reader, USER_SCHEMAS};
 use crate::error::Result;
+use crate::postgres::Oid;
 use crate::sql;
 
 #[derive(Debug)]
@@ -37,8 +38,8 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<SequenceOwnedBy>> {
         .await?;
     let mut owned = Vec::new();
     for row in &rows {
-        let identity = Identity::from_row(class::RELATION, row)?;
-        let table: u32 = row.number("refobjid")?;
+        let identity = Identity::in_schema(class::RELATION, row)?;
+        let table: Oid = row.number("refobjid")?;
         if reader.has_relation(identity.address.oid) {
             owned.push(SequenceOwnedBy {
                 identity: identity.part(Part::OwnedBy),

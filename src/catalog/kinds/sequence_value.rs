@@ -27,7 +27,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<SequenceValue>> {
         .await?;
     let mut values = Vec::new();
     for row in &rows {
-        let identity = Identity::from_row(class::RELATION, row)?;
+        let identity = Identity::in_schema(class::RELATION, row)?;
         let oid = identity.address.oid;
         if reader.has_relation(oid) || configuration.contains_key(&oid) {
             values.push(SequenceValue {

@@ -16,7 +16,7 @@ use crate::archive::Section;
 use crate::catalog::object::{Address, CatalogObject, Defining, Definition, Identity};
 use crate::catalog::reader::Reader;
 use crate::error::Result;
-use crate::postgres::Row;
+use crate::postgres::{Oid, Row};
 use crate::sql;
 
 #[derive(Debug)]
@@ -39,9 +39,6 @@ pub struct Table {
     force_row_security: bool,
     tablespace: Option<BString>,
     access_method: Option<BString>,
-    heap_pages: u64,
-    toast_bytes: u64,
-    file_node: u32,
 }
 
 /// What of a column stands in this table's own statement.
@@ -70,16 +67,13 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Table>> {
     let mut acls = relation::column_acls(reader, "'r', 'p'").await?;
     let mut checks = check_constraint::read_inline(reader).await?;
     let mut parents = read_parents(reader).await?;
-    let configuration: HashSet<u32> = extension_data::read(reader).await?.into_keys().collect();
+    let configuration: HashSet<Oid> = extension_data::read(reader).await?.into_keys().collect();
 
     let query = relation::query(
         "c.relispartition, c.relreplident, c.relforcerowsecurity, am.amname,
          tc.reloptions AS toast_options,
          CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END AS partition_key,
-         CASE WHEN c.reloftype <> 0 THEN format_type(c.reloftype, NULL) END AS of_type,
-         coalesce(pg_relation_size(c.oid), 0) / current_setting('block_size')::bigint AS heap_pages,
-         coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0) AS toast_bytes,
-         coalesce(pg_relation_filenode(c.oid), 0) AS file_node",
+         CASE WHEN c.reloftype <> 0 THEN format_type(c.reloftype, NULL) END AS of_type",
         "LEFT JOIN pg_am am ON am.oid = c.relam
          LEFT JOIN pg_class tc ON tc.oid = c.reltoastrelid",
         "'r', 'p'",
@@ -87,7 +81,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Table>> {
     let rows = reader.query("tables", &query).await?;
 
     // children look at their parents' columns, so all are settled before any is taken
-    let mut settled: HashMap<u32, Vec<TableColumn>> = HashMap::new();
+    let mut settled: HashMap<Oid, Vec<TableColumn>> = HashMap::new();
     for row in &rows {
         let oid = row.number("oid")?;
         let own = columns.get(&oid).map_or(&[][..], Vec::as_slice);
@@ -143,9 +137,6 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Table>> {
             force_row_security: row.bool("relforcerowsecurity")?,
             tablespace: row.optional_text("tablespace")?,
             access_method: row.optional_text("amname")?,
-            heap_pages: row.number("heap_pages")?,
-            toast_bytes: row.number("toast_bytes")?,
-            file_node: row.number("file_node")?,
             identity,
         });
     }
@@ -153,13 +144,13 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Table>> {
 }
 
 struct Parent {
-    oid: u32,
+    oid: Oid,
     /// As SQL.
     name: BString,
 }
 
 /// Parents by child, in the order of INHERITS.
-async fn read_parents(reader: &mut Reader<'_>) -> Result<HashMap<u32, Vec<Parent>>> {
+async fn read_parents(reader: &mut Reader<'_>) -> Result<HashMap<Oid, Vec<Parent>>> {
     let rows = reader
         .query(
             "inheritance",
@@ -171,7 +162,7 @@ async fn read_parents(reader: &mut Reader<'_>) -> Result<HashMap<u32, Vec<Parent
              ORDER BY h.inhrelid, h.inhseqno",
         )
         .await?;
-    let mut parents: HashMap<u32, Vec<Parent>> = HashMap::new();
+    let mut parents: HashMap<Oid, Vec<Parent>> = HashMap::new();
     for row in &rows {
         parents
             .entry(row.number("inhrelid")?)
@@ -186,7 +177,7 @@ async fn read_parents(reader: &mut Reader<'_>) -> Result<HashMap<u32, Vec<Parent
 
 /// A member of an extension, with nothing of its own to restore.
 fn member(reader: &Reader<'_>, row: &Row) -> Result<Identity> {
-    let mut identity = Identity::from_row(crate::catalog::class::RELATION, row)?;
+    let mut identity = Identity::in_schema(crate::catalog::class::RELATION, row)?.with_privileges(row)?;
     reader.admit(&mut identity);
     Ok(identity)
 }
@@ -302,30 +293,6 @@ fn not_null_clause(table: &BString, column: &Column, own: &NotNull, has_parents:
 impl Table {
     pub fn is_partitioned(&self) -> bool {
         self.kind == b'p'
-    }
-
-    /// `p`ermanent or `u`nlogged.
-    pub fn persistence(&self) -> u8 {
-        self.persistence
-    }
-
-    /// Size of the heap's main fork in blocks.
-    pub fn heap_pages(&self) -> u64 {
-        self.heap_pages
-    }
-
-    pub fn toast_bytes(&self) -> u64 {
-        self.toast_bytes
-    }
-
-    /// Number of the file that holds the rows; it changes with TRUNCATE and rewrites. Zero for
-    /// partitioned tables.
-    pub fn file_node(&self) -> u32 {
-        self.file_node
-    }
-
-    pub fn access_method(&self) -> Option<&BString> {
-        self.access_method.as_ref()
     }
 
     /// What stands between the parentheses of CREATE TABLE.

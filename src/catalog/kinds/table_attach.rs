@@ -43,7 +43,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<TableAttach>> {
         let partition = Relation::from_row(row)?;
         if reader.has_relation(partition.oid) {
             attached.push(TableAttach {
-                identity: Identity::from_row(class::RELATION, row)?.part(Part::Attach),
+                identity: Identity::in_schema(class::RELATION, row)?.part(Part::Attach),
                 parent: Address::relation(row.number("inhparent")?),
                 parent_name: sql::qualified(row.bytes("parent_schema")?, row.bytes("parent_name")?),
                 bound: row.text("bound")?,

@@ -10,6 +10,7 @@ use crate::archive::{Contents, Section};
 use crate::catalog::object::{Address, CatalogObject, Defining, Definition, Identity, Part, class};
 use crate::catalog::reader::{Reader, USER_SCHEMAS};
 use crate::error::Result;
+use crate::postgres::Oid;
 
 #[derive(Debug)]
 pub struct TableData {
@@ -52,7 +53,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<TableData>> {
         .await?;
     let mut data = Vec::new();
     for row in &rows {
-        let identity = Identity::from_row(class::RELATION, row)?;
+        let identity = Identity::in_schema(class::RELATION, row)?;
         let oid = identity.address.oid;
         let filter = configuration.remove(&oid);
         if filter.is_some() || reader.has_relation(oid) {
@@ -71,8 +72,8 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<TableData>> {
 /// Foreign keys among configuration tables, by the table that refers.
 async fn read_references(
     reader: &mut Reader<'_>,
-    configuration: &HashMap<u32, BString>,
-) -> Result<HashMap<u32, Vec<Address>>> {
+    configuration: &HashMap<Oid, BString>,
+) -> Result<HashMap<Oid, Vec<Address>>> {
     let rows = reader
         .query(
             "foreign keys of configuration tables",
@@ -82,7 +83,7 @@ async fn read_references(
              WHERE k.contype = 'f' AND k.conrelid <> k.confrelid",
         )
         .await?;
-    let mut references: HashMap<u32, Vec<Address>> = HashMap::new();
+    let mut references: HashMap<Oid, Vec<Address>> = HashMap::new();
     for row in &rows {
         let referenced = row.number("confrelid")?;
         if configuration.contains_key(&referenced) {
@@ -93,13 +94,6 @@ async fn read_references(
         }
     }
     Ok(references)
-}
-
-impl TableData {
-    /// OID of the table.
-    pub fn table(&self) -> u32 {
-        self.identity.address.oid
-    }
 }
 
 impl CatalogObject for TableData {

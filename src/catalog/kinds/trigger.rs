@@ -8,6 +8,7 @@ use crate::archive::Section;
 use crate::catalog::object::{Address, CatalogObject, Defining, Definition, Drop, Identity, class};
 use crate::catalog::reader::{Reader, USER_SCHEMAS};
 use crate::error::Result;
+use crate::postgres::Oid;
 use crate::sql;
 
 #[derive(Debug)]
@@ -16,8 +17,8 @@ pub struct Trigger {
     relation: Relation,
     definition: BString,
     enabled: u8,
-    /// Made by the parent's trigger.
-    is_cloned: bool,
+    /// The trigger of the parent that made this one, and that one's, up to the first.
+    ancestors: Vec<Oid>,
     extensions: Vec<BString>,
 }
 
@@ -33,7 +34,14 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Trigger>> {
         .query(
             "triggers",
             &format!(
-                "SELECT g.oid, g.tgname AS name, g.tgenabled, g.tgparentid <> 0 AS is_cloned,
+                "SELECT g.oid, g.tgname AS name, g.tgenabled,
+                        ARRAY(WITH RECURSIVE ancestor AS (
+                                  SELECT g.tgparentid AS oid WHERE g.tgparentid <> 0
+                                  UNION ALL
+                                  SELECT a.tgparentid
+                                  FROM ancestor JOIN pg_trigger a ON a.oid = ancestor.oid
+                                  WHERE a.tgparentid <> 0)
+                              SELECT oid FROM ancestor) AS ancestors,
                         pg_get_triggerdef(g.oid, false) AS definition, {extensions},
                         {OWNER_COLUMNS}
                  FROM pg_trigger g
@@ -50,11 +58,11 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Trigger>> {
         let relation = Relation::from_row(row)?;
         if reader.has_relation(relation.oid) {
             triggers.push(Trigger {
-                identity: Identity::from_row(class::TRIGGER, row)?,
+                identity: Identity::in_schema(class::TRIGGER, row)?,
                 relation,
                 definition: row.text("definition")?,
                 enabled: row.char("tgenabled")?,
-                is_cloned: row.bool("is_cloned")?,
+                ancestors: row.numbers("ancestors")?,
                 extensions: row.texts("extensions")?,
             });
         }
@@ -76,14 +84,20 @@ impl CatalogObject for Trigger {
     }
 
     fn requires(&self) -> Vec<Address> {
-        vec![self.relation.address()]
+        // the server notes only the next one above, which need not be an entry
+        let ancestors = self.ancestors.iter();
+        ancestors
+            .map(|&oid| Address::new(class::TRIGGER, oid))
+            .chain([self.relation.address()])
+            .collect()
     }
 
     fn define(&self, _: &Defining<'_>) -> Result<Option<Definition>> {
         let table = self.relation.sql();
         let name = sql::identifier(&self.identity.name);
         let mut create = BString::default();
-        if !self.is_cloned {
+        let is_cloned = !self.ancestors.is_empty();
+        if !is_cloned {
             create = sql!("{};\n", self.definition);
             create.extend_from_slice(&relation::depends_on_extensions(
                 &sql!("TRIGGER {} ON {}", name, table),
@@ -92,7 +106,7 @@ impl CatalogObject for Trigger {
         }
         let clause = relation::enabled_clause(self.enabled)
             // the parent's is not as it is created
-            .or(self.is_cloned.then_some("ENABLE"));
+            .or(is_cloned.then_some("ENABLE"));
         if let Some(clause) = clause {
             create.extend_from_slice(&sql!("ALTER TABLE {} {} TRIGGER {};\n", table, clause, name));
         }
@@ -105,7 +119,7 @@ impl CatalogObject for Trigger {
         let mut definition = self
             .relation
             .target(definition, "TRIGGER", &self.identity.name);
-        if self.is_cloned {
+        if is_cloned {
             definition.drop = Drop::None;
         }
         Ok(Some(definition))

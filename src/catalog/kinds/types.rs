@@ -6,7 +6,7 @@ use crate::archive::Section;
 use crate::catalog::object::{Address, Definition, Identity, class};
 use crate::catalog::reader::{Reader, USER_SCHEMAS};
 use crate::error::Result;
-use crate::postgres::Row;
+use crate::postgres::{Oid, Row};
 use crate::sql;
 
 /// The query for types `t` of one kind: `columns` and `joins` beside the usual, `condition` for the
@@ -24,13 +24,13 @@ pub(super) fn query(columns: &str, joins: &str, condition: &str) -> String {
 
 /// A type's identity, if the type is wanted.
 pub(super) fn identity(reader: &Reader<'_>, row: &Row) -> Result<Option<Identity>> {
-    let mut identity = Identity::from_row(class::TYPE, row)?;
+    let mut identity = Identity::in_schema(class::TYPE, row)?.with_privileges(row)?;
     Ok(reader.admit(&mut identity).then_some(identity))
 }
 
 /// The array type that every type brings along.
 pub(super) fn array_alias(row: &Row) -> Result<Vec<Address>> {
-    let array: u32 = row.number("typarray")?;
+    let array: Oid = row.number("typarray")?;
     Ok(if array == 0 {
         Vec::new()
     } else {

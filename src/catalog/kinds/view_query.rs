@@ -43,7 +43,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<ViewQuery>> {
         let view = Relation::from_row(row)?;
         if reader.has_relation(view.oid) {
             queries.push(ViewQuery {
-                identity: Identity::from_row(class::REWRITE, row)?,
+                identity: Identity::in_schema(class::REWRITE, row)?,
                 columns: columns.remove(&view.oid).unwrap_or_default(),
                 body: ViewBody::from_row(row)?,
                 view,

@@ -1,7 +1,7 @@
 //! Failed attempts: what comes after them, and the one error that they add up to.
 
 use super::socket::Described;
-use crate::error::Error;
+use crate::error::{Error, SqlState};
 
 /// What to try after a failure. Where a server was reached and refused us, another would most
 /// likely do so too, and trying it could lock an account: libpq stops, and so do we.
@@ -21,7 +21,7 @@ pub enum Next {
 pub struct Failure {
     message: String,
     hint: Option<String>,
-    sqlstate: Option<[u8; 5]>,
+    sqlstate: Option<SqlState>,
     next: Next,
     needs_password: bool,
 }
@@ -47,7 +47,7 @@ impl Failure {
         self
     }
 
-    pub fn sqlstate(mut self, sqlstate: Option<[u8; 5]>) -> Failure {
+    pub fn sqlstate(mut self, sqlstate: Option<SqlState>) -> Failure {
         self.sqlstate = sqlstate;
         self
     }
@@ -117,7 +117,12 @@ impl Failures {
         if let Some(hint) = self.0.iter().rev().find_map(|failure| failure.hint.clone()) {
             error = error.hint(hint);
         }
-        if let Some(sqlstate) = self.0.iter().rev().find_map(|failure| failure.sqlstate) {
+        if let Some(sqlstate) = self
+            .0
+            .iter()
+            .rev()
+            .find_map(|failure| failure.sqlstate.clone())
+        {
             error = error.with_sqlstate(sqlstate);
         }
         error
@@ -125,30 +130,37 @@ impl Failures {
 }
 
 /// What a server's refusal asks of the user.
-pub fn hint_for(sqlstate: &str, message: &str) -> Option<String> {
-    let hint = match sqlstate {
-        // invalid_password
-        "28P01" => "check the password: PGPASSWORD, the password file, or -W to type it",
-        // invalid_authorization_specification
-        "28000" if message.contains("no encryption") || message.contains("SSL off") => {
+pub fn hint_for(sqlstate: &SqlState, message: &str) -> Option<String> {
+    let hint = match *sqlstate {
+        SqlState::INVALID_PASSWORD => {
+            "check the password: PGPASSWORD, the password file, or -W to type it"
+        }
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION
+            if message.contains("no encryption") || message.contains("SSL off") =>
+        {
             "the server may want TLS: sslmode=require; or pg_hba.conf on the server needs an entry"
         }
-        "28000" if message.contains("pg_hba.conf") => {
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION if message.contains("pg_hba.conf") => {
             "pg_hba.conf on the server needs an entry that lets this user and address in"
         }
-        "28000" if message.contains("eer authentication") => {
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION if message.contains("eer authentication") => {
             "over the Unix socket the server lets in the operating system's user of the same name: \
              name the host with -h localhost to use a password, or the user with -U"
         }
-        "28000" => "check the user name: -U, the connection string or PGUSER",
-        // invalid_catalog_name
-        "3D000" => "check the database name: -d, the connection string or PGDATABASE",
-        // too_many_connections
-        "53300" => "wait for free connections, or raise max_connections on the server",
-        // cannot_connect_now
-        "57P03" => "the server is starting up, shutting down or in recovery: try again later",
-        // protocol_violation, as poolers use it
-        "08P01" if message.contains("startup parameter") => {
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
+            "check the user name: -U, the connection string or PGUSER"
+        }
+        SqlState::INVALID_CATALOG_NAME => {
+            "check the database name: -d, the connection string or PGDATABASE"
+        }
+        SqlState::TOO_MANY_CONNECTIONS => {
+            "wait for free connections, or raise max_connections on the server"
+        }
+        SqlState::CANNOT_CONNECT_NOW => {
+            "the server is starting up, shutting down or in recovery: try again later"
+        }
+        // as poolers use it
+        SqlState::PROTOCOL_VIOLATION if message.contains("startup parameter") => {
             "a pooler refuses the parameter: leave out \"options\", or connect to the server itself"
         }
         _ => return None,

@@ -24,6 +24,7 @@ use super::conninfo::{
     ConnectionTarget, Host, Keepalives, Password, PasswordPrompt, SessionAttributes, SslMode,
     SslNegotiation, TlsOptions,
 };
+use super::message::Notice;
 use super::tls;
 use crate::error::{Error, Result};
 use failure::{Failure, Failures, Next};
@@ -47,7 +48,7 @@ pub struct Established {
     pub user: String,
     pub database: String,
     /// What the server remarked while the session started.
-    pub notices: Vec<String>,
+    pub notices: Vec<Notice>,
     /// Where the session is, for further sessions on the very same server.
     pub endpoint: Endpoint,
 }

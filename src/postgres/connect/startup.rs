@@ -15,9 +15,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::Transport;
 use super::failure::{Failure, Next, hint_for};
 use super::socket::plain;
+use crate::error::SqlState;
 use crate::postgres::conninfo::{
     ChannelBinding, ClientCertificateMode, ConnectionTarget, Method, Password,
 };
+use crate::postgres::message::Notice;
 use crate::postgres::tls::ClientCertificate;
 
 /// Protocol 3.0: what every server and pooler speaks.
@@ -41,7 +43,7 @@ pub struct Session {
     pub parameters: BTreeMap<String, String>,
     pub process_id: i32,
     pub secret_key: i32,
-    pub notices: Vec<String>,
+    pub notices: Vec<Notice>,
 }
 
 /// Starts a session on a transport.
@@ -346,9 +348,11 @@ impl Exchange<'_> {
                     session.secret_key = body.secret_key();
                 }
                 Message::NoticeResponse(body) => {
-                    session
-                        .notices
-                        .push(ServerMessage::read(body.fields()).text());
+                    let said = ServerMessage::read(body.fields());
+                    session.notices.push(Notice {
+                        message: said.message,
+                        severity: said.severity,
+                    });
                 }
                 Message::ErrorResponse(body) => {
                     return Err(self.refused(body.fields(), Next::Nothing));
@@ -366,13 +370,15 @@ impl Exchange<'_> {
     /// Makes a failure of the server's error, with what the user could do.
     fn refused(&self, fields: ErrorFields<'_>, next: Next) -> Failure {
         let error = ServerMessage::read(fields);
-        let code = error.sqlstate.as_deref().unwrap_or_default();
-        let next = if code == "57P03" { Next::Host } else { next };
+        let next = match error.sqlstate {
+            Some(SqlState::CANNOT_CONNECT_NOW) => Next::Host,
+            _ => next,
+        };
         let mut hint = error
             .hint
             .clone()
-            .or_else(|| hint_for(code, &error.message));
-        if code == "28P01"
+            .or_else(|| hint_for(error.sqlstate.as_ref()?, &error.message));
+        if error.sqlstate == Some(SqlState::INVALID_PASSWORD)
             && let Some(file) = self
                 .password
                 .and_then(|password| password.from_file.as_ref())
@@ -384,7 +390,7 @@ impl Exchange<'_> {
         }
         Failure::new(error.text())
             .maybe_hint(hint)
-            .sqlstate(code.as_bytes().try_into().ok())
+            .sqlstate(error.sqlstate)
             .next(next)
     }
 }
@@ -483,7 +489,7 @@ fn parameter_status(message: &[u8]) -> Option<(String, String)> {
 /// An error or notice of the server.
 struct ServerMessage {
     severity: String,
-    sqlstate: Option<String>,
+    sqlstate: Option<SqlState>,
     message: String,
     detail: Option<String>,
     hint: Option<String>,
@@ -502,8 +508,9 @@ impl ServerMessage {
         while let Ok(Some(field)) = fields.next() {
             let value = String::from_utf8_lossy(field.value_bytes()).into_owned();
             match field.type_() {
-                b'S' => read.severity = value,
-                b'C' => read.sqlstate = Some(value),
+                // S is the same, translated
+                b'V' => read.severity = value,
+                b'C' => read.sqlstate = Some(SqlState::from_code(&value)),
                 b'M' => read.message = value,
                 b'D' => read.detail = Some(value),
                 b'H' => read.hint = Some(value),

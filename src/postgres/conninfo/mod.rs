@@ -1,8 +1,8 @@
 //! Resolving where to connect, by libpq's rules.
 //!
 //! A pure function of the flags, the environment and files, so that its tests need no process
-//! environment. Order of precedence: the flags -h, -p and -U, then the connection string, then the
-//! service file, then PG* variables, then defaults.
+//! environment. Order of precedence, as in pg_dump: the connection string, then the flags -h, -p
+//! and -U, then the service file, then PG* variables, then defaults.
 
 mod authentication;
 mod environment;
@@ -128,24 +128,21 @@ pub fn resolve(flags: &ConnectionFlags, environment: &Environment) -> Result<Con
 /// Merges all sources by their precedence.
 fn gather(flags: &ConnectionFlags, environment: &Environment) -> Result<Settings> {
     let mut settings = Settings::default();
+    let flag = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+    for (name, value) in [
+        ("host", &flags.host),
+        ("port", &flags.port),
+        ("user", &flags.username),
+    ] {
+        if let Some(value) = flag(value) {
+            settings.set(name, value)?;
+        }
+    }
+    // what it says overrides the flags, as in pg_dump
     match flags.dbname.as_deref() {
         Some(dbname) if is_connection_string(dbname) => parse::parse_into(&mut settings, dbname)?,
         Some(dbname) if !dbname.is_empty() => settings.set("dbname", dbname)?,
         _ => {}
-    }
-    let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
-    if let Some(host) = given(&flags.host) {
-        if settings.given("host").is_some() {
-            // It belonged to the host that -h replaces.
-            settings.remove("hostaddr");
-        }
-        settings.set("host", host)?;
-    }
-    if let Some(port) = given(&flags.port) {
-        settings.set("port", port)?;
-    }
-    if let Some(user) = given(&flags.username) {
-        settings.set("user", user)?;
     }
 
     service::apply(&mut settings, environment)?;

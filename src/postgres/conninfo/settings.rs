@@ -132,10 +132,6 @@ impl Settings {
         Ok(())
     }
 
-    pub fn remove(&mut self, name: &str) {
-        self.values.remove(name);
-    }
-
     /// What was given, even if it was given empty.
     pub fn given(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(String::as_str)

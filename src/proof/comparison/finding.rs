@@ -28,10 +28,22 @@ pub enum FindingKind {
         expected: String,
         found: String,
     },
+    /// Bytes of a large object: how many, or which.
+    Contents {
+        expected_bytes: u64,
+        found_bytes: u64,
+    },
     /// An index or constraint that the server does not hold to be valid.
     Invalid,
     /// Could not be decided; the detail says why. Never counted as equal.
     NotComparable,
+}
+
+impl FindingKind {
+    /// Whether rows were read, and are others.
+    pub(super) fn is_of_rows(&self) -> bool {
+        matches!(self, FindingKind::Rows { .. } | FindingKind::Fingerprint)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -77,6 +89,15 @@ impl fmt::Display for Finding {
             FindingKind::SequenceValue { expected, found } => {
                 write!(f, "value is {found}, in the archive {expected}")?;
             }
+            FindingKind::Contents {
+                expected_bytes,
+                found_bytes,
+            } if expected_bytes != found_bytes => {
+                write!(f, "{found_bytes} bytes, in the archive {expected_bytes}")?;
+            }
+            FindingKind::Contents { .. } => {
+                f.write_str("as many bytes as in the archive, but not the same")?;
+            }
             FindingKind::Invalid => f.write_str("not valid")?,
             FindingKind::NotComparable => f.write_str("could not be compared")?,
         }
@@ -105,6 +126,8 @@ pub struct Comparison {
     /// In the archive's order; then what only the database has.
     pub findings: Vec<Finding>,
     pub compared: Compared,
+    /// What the archive holds and was not compared, and why.
+    pub not_compared: Vec<String>,
     /// What the user should know of the database's catalogs.
     pub warnings: Vec<String>,
 }
@@ -114,13 +137,9 @@ impl Comparison {
     pub fn is_equal(&self) -> bool {
         self.findings.is_empty()
     }
-}
 
-impl fmt::Display for Comparison {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for finding in &self.findings {
-            writeln!(f, "{finding}")?;
-        }
+    /// What was compared, and what came of it, in one line.
+    pub fn summary(&self) -> String {
         let Compared {
             entries,
             tables,
@@ -129,15 +148,27 @@ impl fmt::Display for Comparison {
             large_objects,
             ..
         } = self.compared;
-        write!(
-            f,
+        let outcome = match self.findings.len() {
+            0 if self.not_compared.is_empty() => "the database equals the archive".to_owned(),
+            0 => "the database equals the archive in all of this".to_owned(),
+            1 => "1 difference".to_owned(),
+            count => format!("{count} differences"),
+        };
+        format!(
             "compared {entries} entries, {rows} rows of {tables} tables, {sequences} sequences, \
-             {large_objects} large objects: "
-        )?;
-        match self.findings.len() {
-            0 => f.write_str("the database equals the archive"),
-            1 => f.write_str("1 difference"),
-            count => write!(f, "{count} differences"),
+             {large_objects} large objects: {outcome}"
+        )
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for finding in &self.findings {
+            writeln!(f, "{finding}")?;
         }
+        for what in &self.not_compared {
+            writeln!(f, "not compared: {what}")?;
+        }
+        f.write_str(&self.summary())
     }
 }

@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bstr::{BString, ByteSlice};
+use bstr::{BStr, BString, ByteSlice};
 
 use super::finding::{Finding, FindingKind};
-use super::matching::text_difference;
+use super::privileges::difference;
 use crate::archive::{Entry, EntryId};
+use crate::catalog::Privileges;
 use crate::error::{Error, Result};
 use crate::sql;
 
@@ -15,8 +16,10 @@ use crate::sql;
 #[derive(Debug)]
 struct Group<'a> {
     owner: Option<&'a BString>,
-    /// Statements, with a star where the objects are named.
-    privileges: BString,
+    /// Statements, where the archive has any.
+    statements: &'a BStr,
+    /// What the database's catalogs have.
+    privileges: Option<&'a Privileges>,
 }
 
 #[derive(Debug, Default)]
@@ -33,19 +36,22 @@ pub fn is_metadata(entry: &Entry) -> bool {
 }
 
 impl<'a> Metadata<'a> {
-    pub fn of(entries: &'a [Entry]) -> Result<Metadata<'a>> {
+    /// `privileges` are the catalogs'; of an archive there are none.
+    pub fn of(entries: &'a [Entry], privileges: &'a [Privileges]) -> Result<Metadata<'a>> {
         let mut metadata = Metadata::default();
-        let mut group_of: HashMap<EntryId, (usize, BString)> = HashMap::new();
+        let mut group_of: HashMap<EntryId, usize> = HashMap::new();
         for entry in entries.iter().filter(|entry| is_metadata(entry)) {
             if entry.kind == "ACL" {
-                let group = entry
-                    .dependencies
-                    .iter()
-                    .find_map(|id| group_of.get(id))
-                    .and_then(|(group, list)| Some((metadata.groups.get_mut(*group)?, list)));
-                if let Some((group, list)) = group {
-                    group.privileges = entry.create.replace(list.as_slice(), "*").into();
-                }
+                let group = entry.dependencies.iter().find_map(|id| group_of.get(id));
+                let group = group
+                    .and_then(|group| metadata.groups.get_mut(*group))
+                    .ok_or_else(|| {
+                        Error::new(format!(
+                            "the privileges of {} belong to no large objects of the archive",
+                            entry.name
+                        ))
+                    })?;
+                group.statements = entry.create.as_bstr();
                 continue;
             }
             let oids = oids(&entry.create).ok_or_else(|| {
@@ -57,13 +63,19 @@ impl<'a> Metadata<'a> {
             let group = metadata.groups.len();
             metadata.groups.push(Group {
                 owner: entry.owner.as_ref(),
-                privileges: BString::default(),
+                statements: BStr::new(""),
+                privileges: None,
             });
-            let list = sql::join(oids.iter().map(u32::to_string), ", ");
-            group_of.insert(entry.id, (group, list));
+            group_of.insert(entry.id, group);
             metadata
                 .objects
                 .extend(oids.into_iter().map(|oid| (oid, group)));
+        }
+        for object in privileges {
+            let group = object.entry.and_then(|entry| group_of.get(&entry));
+            if let Some(group) = group.and_then(|group| metadata.groups.get_mut(*group)) {
+                group.privileges = Some(object);
+            }
         }
         metadata.objects.sort_unstable();
         Ok(metadata)
@@ -73,12 +85,17 @@ impl<'a> Metadata<'a> {
         self.objects.len() as u64
     }
 
-    fn group(&self, oid: u32) -> Option<&Group<'a>> {
+    pub fn has(&self, oid: u32) -> bool {
+        self.position(oid).is_some()
+    }
+
+    /// Its group's position.
+    fn position(&self, oid: u32) -> Option<usize> {
         let at = self
             .objects
             .binary_search_by_key(&oid, |(oid, _)| *oid)
             .ok()?;
-        self.groups.get(self.objects.get(at)?.1)
+        Some(self.objects.get(at)?.1)
     }
 
     /// Objects with equal findings share one.
@@ -86,27 +103,26 @@ impl<'a> Metadata<'a> {
         let mut missing = Vec::new();
         let mut unexpected = Vec::new();
         let mut owners: BTreeMap<(String, String), Vec<u32>> = BTreeMap::new();
-        let mut privileges: BTreeMap<(&BString, &BString), Vec<u32>> = BTreeMap::new();
-        for &(oid, group) in &self.objects {
-            let (Some(left), Some(right)) = (self.groups.get(group), found.group(oid)) else {
+        let mut privileges: BTreeMap<(usize, usize), Vec<u32>> = BTreeMap::new();
+        for &(oid, left) in &self.objects {
+            let Some(right) = found.position(oid) else {
                 missing.push(oid);
                 continue;
             };
-            if options.owners && left.owner != right.owner {
+            let expected_owner = self.groups.get(left).and_then(|group| group.owner);
+            let found_owner = found.groups.get(right).and_then(|group| group.owner);
+            if options.owners && expected_owner != found_owner {
                 owners
-                    .entry((name(left.owner), name(right.owner)))
+                    .entry((name(expected_owner), name(found_owner)))
                     .or_default()
                     .push(oid);
             }
-            if options.privileges && left.privileges != right.privileges {
-                privileges
-                    .entry((&left.privileges, &right.privileges))
-                    .or_default()
-                    .push(oid);
+            if options.privileges {
+                privileges.entry((left, right)).or_default().push(oid);
             }
         }
         for &(oid, _) in &found.objects {
-            if self.group(oid).is_none() {
+            if !self.has(oid) {
                 unexpected.push(oid);
             }
         }
@@ -120,9 +136,27 @@ impl<'a> Metadata<'a> {
         for ((expected, found), oids) in owners {
             add(FindingKind::Owner { expected, found }, &oids, String::new());
         }
-        for ((expected, found), oids) in privileges {
-            let detail = text_difference(expected, found, true);
-            add(FindingKind::Different, &oids, detail);
+        let mut by_difference: BTreeMap<(bool, String), Vec<u32>> = BTreeMap::new();
+        for ((left, right), oids) in privileges {
+            let difference = match (self.groups.get(left), found.groups.get(right)) {
+                (Some(left), Some(right)) => privileges_difference(left, right, options),
+                _ => Err(Error::new("their privileges are unknown")),
+            };
+            let key = match difference {
+                Ok(None) => continue,
+                Ok(Some(detail)) => (true, detail),
+                Err(error) => (false, error.to_string()),
+            };
+            by_difference.entry(key).or_default().extend(oids);
+        }
+        for ((is_known, detail), mut oids) in by_difference {
+            oids.sort_unstable();
+            let kind = if is_known {
+                FindingKind::Different
+            } else {
+                FindingKind::NotComparable
+            };
+            add(kind, &oids, detail);
         }
         if options.unexpected {
             add(FindingKind::Unexpected, &unexpected, String::new());
@@ -131,12 +165,31 @@ impl<'a> Metadata<'a> {
     }
 }
 
+fn privileges_difference(
+    expected: &Group<'_>,
+    found: &Group<'_>,
+    options: Wanted,
+) -> Result<Option<String>> {
+    let object = found
+        .privileges
+        .ok_or_else(|| Error::new("their privileges are unknown"))?;
+    let former_owner = expected.owner.filter(|_| options.owners);
+    difference(
+        object,
+        expected.statements,
+        former_owner.map(|owner| owner.as_bstr()),
+        options.major,
+    )
+}
+
 /// What is compared of large objects.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted {
     pub owners: bool,
     pub privileges: bool,
     pub unexpected: bool,
+    /// Of the database's server.
+    pub major: u32,
 }
 
 fn name(owner: Option<&BString>) -> String {
@@ -147,9 +200,9 @@ fn name(owner: Option<&BString>) -> String {
 }
 
 /// Named in one finding; the rest are counted.
-const NAMED: usize = 10;
+const NAMED: usize = 100;
 
-fn objects(oids: &[u32]) -> String {
+pub fn objects(oids: &[u32]) -> String {
     let mut text = String::from(if oids.len() == 1 {
         "LARGE OBJECT "
     } else {
@@ -216,34 +269,61 @@ mod tests {
         entries
     }
 
+    fn privileges(acl: &str) -> Vec<Privileges> {
+        vec![Privileges {
+            entry: Some(EntryId(1)),
+            kind: "ACL",
+            schema: None,
+            tag: "LARGE OBJECT 1..9".into(),
+            relation: None,
+            owner: "alice".into(),
+            privileges_only: false,
+            object_type: "LARGE OBJECT",
+            name: "1, 2, 3".into(),
+            acl: acl.into(),
+            fresh: "{alice=rw/alice}".into(),
+            columns: Vec::new(),
+        }]
+    }
+
+    const WANTED: Wanted = Wanted {
+        owners: true,
+        privileges: true,
+        unexpected: true,
+        major: 18,
+    };
+
+    fn findings(expected: &[Entry], found: &[Entry], acl: &str) -> Vec<String> {
+        let privileges = privileges(acl);
+        let expected = Metadata::of(expected, &[]).unwrap();
+        let found = Metadata::of(found, &privileges).unwrap();
+        let findings = expected.compare(&found, WANTED);
+        findings.iter().map(ToString::to_string).collect()
+    }
+
     #[test]
     fn one_object_less_is_one_finding() {
         let (left, right) = (all("1,2,3", "SELECT"), all("1,3,7", "SELECT"));
-        let wanted = Wanted {
-            owners: true,
-            privileges: true,
-            unexpected: true,
-        };
-        let left = Metadata::of(&left).unwrap();
-        let right = Metadata::of(&right).unwrap();
-        let found: Vec<String> = left
-            .compare(&right, wanted)
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let acl = "{alice=rw/alice,bob=r/alice}";
         assert_eq!(
-            found,
+            findings(&left, &right, acl),
             [
                 "LARGE OBJECT 2: missing in the database",
                 "LARGE OBJECT 7: not in the archive"
             ]
         );
-        assert_eq!(left.compare(&left, wanted), []);
-        let lost = all("1,2,3", "");
-        let lost = Metadata::of(&lost).unwrap();
+        assert!(findings(&left, &left, acl).is_empty());
         assert_eq!(
-            left.compare(&lost, wanted)[0].to_string(),
-            "LARGE OBJECTS 1, 2, 3: different: the database lacks \"GRANT SELECT ON LARGE OBJECT * TO bob;\""
+            findings(&left, &all("1,2,3", ""), "{alice=rw/alice}"),
+            [
+                "LARGE OBJECTS 1, 2, 3: different: the database lacks \"GRANT SELECT ON LARGE OBJECT * TO bob;\""
+            ]
         );
+    }
+
+    #[test]
+    fn privileges_that_belong_to_none_are_an_error() {
+        let lone = [entry(2, "ACL", "LARGE OBJECT 1..9", "GRANT", &[1])];
+        assert!(Metadata::of(&lone, &[]).is_err());
     }
 }

@@ -76,36 +76,48 @@ pub fn match_entries<'a>(
     matched
 }
 
-fn is_privileges(entry: &Entry) -> bool {
+pub fn by_id<'a>(entries: &[&'a Entry]) -> HashMap<EntryId, &'a Entry> {
+    entries.iter().map(|entry| (entry.id, *entry)).collect()
+}
+
+pub fn is_privileges(entry: &Entry) -> bool {
     matches!(entry.kind.as_str(), "ACL" | "DEFAULT ACL")
 }
 
-/// Statements of privileges may come in any order; everything else is compared as it stands.
+/// Whether the texts need no closer look. Settings of a database may have been set in any order.
 fn same_text(expected: &Entry, found: &Entry) -> bool {
-    if is_privileges(expected) {
-        let (missing, unexpected) = line_difference(&expected.create, &found.create);
-        return missing.is_none() && unexpected.is_none();
+    match expected.kind.as_str() {
+        "DATABASE PROPERTIES" => {
+            let (missing, unexpected) = statement_difference(&expected.create, &found.create);
+            missing.is_none() && unexpected.is_none()
+        }
+        "DATABASE" => without_provider(&expected.create) == without_provider(&found.create),
+        _ => expected.create == found.create,
     }
-    expected.create == found.create
 }
 
-/// The first line that only the one text has, and the first that only the other has.
-fn line_difference<'a>(
+/// Servers before 15 know no other provider, and do not say so.
+fn without_provider(create: &[u8]) -> Vec<u8> {
+    create.replace(" LOCALE_PROVIDER = 'libc'", "")
+}
+
+/// The first statement that only the one text has, and the first that only the other has.
+fn statement_difference<'a>(
     expected: &'a [u8],
     found: &'a [u8],
 ) -> (Option<&'a [u8]>, Option<&'a [u8]>) {
     let mut counts: BTreeMap<&[u8], i64> = BTreeMap::new();
-    for line in expected.lines() {
-        *counts.entry(line).or_default() += 1;
+    for statement in sql::statements(expected) {
+        *counts.entry(statement).or_default() += 1;
     }
-    for line in found.lines() {
-        *counts.entry(line).or_default() -= 1;
+    for statement in sql::statements(found) {
+        *counts.entry(statement).or_default() -= 1;
     }
     let first = |wanted: fn(i64) -> bool| {
         counts
             .iter()
             .find(|(_, count)| wanted(**count))
-            .map(|(line, _)| *line)
+            .map(|(statement, _)| *statement)
     };
     (first(|count| count > 0), first(|count| count < 0))
 }
@@ -120,7 +132,7 @@ impl Pair<'_> {
         text_difference(
             &self.expected.create,
             &self.found.create,
-            is_privileges(self.expected),
+            self.expected.kind == "DATABASE PROPERTIES",
         )
     }
 
@@ -138,6 +150,41 @@ impl Pair<'_> {
             label(self.expected),
             "",
         ))
+    }
+
+    /// Where it is kept and by which access method: what is set before its statements run.
+    pub fn storage_difference(&self, tablespaces: bool) -> Option<String> {
+        let (expected, found) = (self.expected, self.found);
+        let pairs = [
+            (
+                "tablespace",
+                tablespaces,
+                &expected.tablespace,
+                &found.tablespace,
+            ),
+            (
+                "access method",
+                true,
+                &expected.access_method,
+                &found.access_method,
+            ),
+        ];
+        let name = |name: &Option<BString>| match name {
+            Some(name) => sql::identifier(name).to_string(),
+            None => "the default".to_owned(),
+        };
+        let differing: Vec<String> = pairs
+            .into_iter()
+            .filter(|(_, wanted, left, right)| *wanted && left != right)
+            .map(|(what, _, left, right)| {
+                format!(
+                    "its {what} is {}, in the archive {}",
+                    name(right),
+                    name(left)
+                )
+            })
+            .collect();
+        (!differing.is_empty()).then(|| differing.join("; "))
     }
 
     /// Rows are those of the same columns and condition, whatever the order of columns.
@@ -203,16 +250,12 @@ pub fn label(entry: &Entry) -> String {
     match entry.kind.as_str() {
         // these names say it all, or begin with a type of object
         "COMMENT" => format!("COMMENT ON {}", entry.name),
-        "ACL" => {
-            let words = entry
-                .name
-                .split_str(" ")
-                .take_while(|word| word.iter().all(u8::is_ascii_uppercase))
-                .map(|word| word.len() + 1)
-                .sum::<usize>();
-            let (object_type, name) = entry.name.split_at(words.min(entry.name.len()));
-            format!("ACL of {}{}", object_type.as_bstr(), within(&name.into()))
-        }
+        "ACL" | "DEFAULT ACL" => privileges_label(
+            &entry.kind,
+            entry.schema.as_ref(),
+            &entry.name,
+            entry.owner.as_ref(),
+        ),
         _ => {
             let own = match &entry.relation {
                 // alone, where the tag is the relation itself
@@ -224,10 +267,54 @@ pub fn label(entry: &Entry) -> String {
     }
 }
 
+/// What the tags of privileges begin with.
+const OBJECT_TYPES: [&str; 12] = [
+    "TABLE",
+    "SEQUENCE",
+    "FUNCTION",
+    "PROCEDURE",
+    "SCHEMA",
+    "TYPE",
+    "DOMAIN",
+    "LANGUAGE",
+    "DATABASE",
+    "LARGE OBJECT",
+    "FOREIGN DATA WRAPPER",
+    "FOREIGN SERVER",
+];
+
+/// "ACL of TABLE public.orders", or which default privileges these are.
+pub fn privileges_label(
+    kind: &str,
+    schema: Option<&BString>,
+    tag: &BString,
+    owner: Option<&BString>,
+) -> String {
+    if kind == "DEFAULT ACL" {
+        let role = owner.map_or_else(BString::default, sql::identifier);
+        let place = match schema {
+            Some(schema) => format!(" IN SCHEMA {}", sql::identifier(schema)),
+            None => String::new(),
+        };
+        return format!("{tag}{place} OF ROLE {role}");
+    }
+    // in capitals, as names may be
+    let name = OBJECT_TYPES
+        .iter()
+        .find_map(|object_type| tag.strip_prefix(object_type.as_bytes())?.strip_prefix(b" "))
+        .unwrap_or(tag);
+    let object_type = &tag[..tag.len() - name.len()];
+    let place = match schema {
+        Some(schema) => format!("{}.", sql::identifier(schema)),
+        None => String::new(),
+    };
+    format!("ACL of {}{place}{}", object_type.as_bstr(), name.as_bstr())
+}
+
 /// Shows the first line in which two texts differ.
 pub fn text_difference(expected: &[u8], found: &[u8], as_set: bool) -> String {
     if as_set {
-        let (missing, unexpected) = line_difference(expected, found);
+        let (missing, unexpected) = statement_difference(expected, found);
         return match (missing, unexpected) {
             (Some(line), None) => format!("the database lacks {}", shown(line)),
             (None, Some(line)) => format!("the archive lacks {}", shown(line)),

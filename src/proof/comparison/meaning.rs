@@ -4,17 +4,20 @@
 //! (`varchar IN (...)`) are printed differently once they have been restored. So where texts
 //! differ, the database's server is asked: both texts are run as twins in schemas of their own,
 //! the catalogs are read again, and both must then read the same. All of it happens in a
-//! transaction that is never committed.
+//! transaction that is never committed, and only statements run that define something (`shape`).
+//! Routines have transactions of their own: no other twin, whose index expressions the planner may
+//! try, can call one.
 
 use std::collections::HashMap;
 
 use bstr::{BStr, BString, ByteSlice};
 
 use super::matching::{Pair, text_difference};
+use super::shape;
 use super::target::{Target, recover, set_savepoint};
 use crate::archive::Entry;
 use crate::catalog::{self, Scope};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SqlState};
 use crate::postgres::Session;
 use crate::sql;
 
@@ -43,7 +46,7 @@ enum Subject {
 fn subject(entry: &Entry) -> Option<Subject> {
     entry.schema.as_ref()?;
     match entry.kind.as_str() {
-        "TABLE" | "FOREIGN TABLE" | "VIEW" | "MATERIALIZED VIEW" | "DOMAIN" => {
+        "TABLE" | "VIEW" | "MATERIALIZED VIEW" | "DOMAIN" => {
             Some(Subject::Created(entry.name.clone()))
         }
         "FUNCTION" | "PROCEDURE" => {
@@ -65,11 +68,14 @@ pub fn can_be_asked(pair: &Pair<'_>) -> bool {
 
 /// Asks about each pair, in order.
 pub async fn ask(target: &Target, pairs: &[Pair<'_>]) -> Result<Vec<Verdict>> {
-    let mut verdicts = Vec::with_capacity(pairs.len());
-    for batch in pairs.chunks(BATCH) {
-        verdicts.extend(match target.join_writing().await {
+    let mut verdicts: Vec<Option<Verdict>> = vec![None; pairs.len()];
+    let (routines, others): (Vec<usize>, Vec<usize>) =
+        (0..pairs.len()).partition(|at| is_routine(pairs[*at].expected));
+    for batch in others.chunks(BATCH).chain(routines.chunks(BATCH)) {
+        let questions: Vec<Pair<'_>> = batch.iter().map(|at| pairs[*at]).collect();
+        let answers = match target.join_writing().await {
             Ok(mut session) => {
-                let answer = ask_batch(&mut session, batch).await;
+                let answer = ask_batch(&mut session, &questions, target.conforming).await;
                 // what was made goes whether or not it is said; saying so ends it now
                 let ended = session.execute("ROLLBACK").await;
                 session.close().await;
@@ -82,9 +88,20 @@ pub async fn ask(target: &Target, pairs: &[Pair<'_>]) -> Result<Vec<Verdict>> {
                 vec![Verdict::Unknown(error.to_string()); batch.len()]
             }
             Err(error) => return Err(error),
-        });
+        };
+        for (at, answer) in batch.iter().zip(answers) {
+            verdicts[*at] = Some(answer);
+        }
     }
-    Ok(verdicts)
+    let unasked = || Verdict::Unknown("it was not asked about".to_owned());
+    Ok(verdicts
+        .into_iter()
+        .map(|verdict| verdict.unwrap_or_else(unasked))
+        .collect())
+}
+
+fn is_routine(entry: &Entry) -> bool {
+    matches!(entry.kind.as_str(), "FUNCTION" | "PROCEDURE")
 }
 
 /// The two schemas of a question: names of equal length, which differ in nothing but a letter.
@@ -92,13 +109,17 @@ fn schemas(question: usize) -> [String; 2] {
     ["a", "b"].map(|side| format!("rdump_proof_{side}{question}"))
 }
 
-async fn ask_batch(session: &mut Session, pairs: &[Pair<'_>]) -> Result<Vec<Verdict>> {
+async fn ask_batch(
+    session: &mut Session,
+    pairs: &[Pair<'_>],
+    conforming: bool,
+) -> Result<Vec<Verdict>> {
     session
         .execute("SET LOCAL check_function_bodies = off")
         .await?;
     let mut settled: Vec<Option<Verdict>> = Vec::with_capacity(pairs.len());
     for (question, pair) in pairs.iter().enumerate() {
-        settled.push(make_twins(session, pair, &schemas(question)).await?);
+        settled.push(make_twins(session, pair, &schemas(question), conforming).await?);
     }
     if settled.iter().all(Option::is_some) {
         return Ok(settled.into_iter().flatten().collect());
@@ -146,22 +167,29 @@ async fn ask_batch(session: &mut Session, pairs: &[Pair<'_>]) -> Result<Vec<Verd
 async fn make_twins(
     session: &mut Session,
     pair: &Pair<'_>,
-    schemas: &[String; 2],
+    [a, b]: &[String; 2],
+    conforming: bool,
 ) -> Result<Option<Verdict>> {
+    // before anything runs
+    let twins = Twin::of(pair.found, b, conforming)
+        .and_then(|found| Ok((found, Twin::of(pair.expected, a, conforming)?)));
+    let (found, expected) = match twins {
+        Ok(twins) => twins,
+        Err(error) => return Ok(Some(Verdict::Unknown(error.to_string()))),
+    };
     set_savepoint(session).await?;
-    let [a, b] = schemas;
-    let verdict = match make_twin(session, pair.found, b).await {
+    let verdict = match found.make(session).await {
         Err(error) => {
             let error = recover(session, error).await?;
             Some(Verdict::Unknown(error.to_string()))
         }
-        Ok(()) => match make_twin(session, pair.expected, a).await {
+        Ok(()) => match expected.make(session).await {
             Ok(()) => None,
             Err(error) => {
                 let error = recover(session, error).await?;
                 Some(match error.sqlstate() {
                     // nothing that the definition itself says
-                    Some(INSUFFICIENT_PRIVILEGE | LOCK_NOT_AVAILABLE) => {
+                    Some(&(SqlState::INSUFFICIENT_PRIVILEGE | SqlState::LOCK_NOT_AVAILABLE)) => {
                         Verdict::Unknown(error.to_string())
                     }
                     _ => Verdict::Different(Some(format!(
@@ -175,31 +203,76 @@ async fn make_twins(
     Ok(verdict)
 }
 
-const INSUFFICIENT_PRIVILEGE: &str = "42501";
-const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// The copy of an entry in a schema of its own.
+struct Twin<'a> {
+    twin: &'a str,
+    schema: &'a BString,
+    subject: Subject,
+    /// All of it was looked at: it defines and does nothing else.
+    text: BString,
+}
 
-async fn make_twin(session: &mut Session, entry: &Entry, twin: &str) -> Result<()> {
-    let (Some(schema), Some(subject)) = (&entry.schema, subject(entry)) else {
-        return Err(Error::new("it has no name to make a twin of"));
-    };
-    session.execute(sql!("CREATE SCHEMA {}", twin)).await?;
-    let name = match subject {
-        Subject::Created(name) => name,
-        Subject::Relation(name) => {
-            make_relation(session, schema, &name, twin).await?;
-            name
+impl<'a> Twin<'a> {
+    fn of(entry: &'a Entry, twin: &'a str, conforming: bool) -> Result<Twin<'a>> {
+        let (Some(schema), Some(subject)) = (&entry.schema, subject(entry)) else {
+            return Err(Error::new("it has no name to make a twin of"));
+        };
+        let (Subject::Created(name) | Subject::Relation(name)) = &subject;
+        let text = twin_text(entry, schema, name, twin);
+        if is_routine(entry) && shape::loads_library(&text, conforming) {
+            return Err(Error::new("making it would load a library into the server"));
         }
+        if !shape::is_ours(&entry.kind, &text, twin, conforming) {
+            return Err(Error::new(
+                "it has statements of a form that rdump does not write, and none was run",
+            ));
+        }
+        Ok(Twin {
+            twin,
+            schema,
+            subject,
+            text,
+        })
+    }
+
+    async fn make(&self, session: &mut Session) -> Result<()> {
+        session.execute(sql!("CREATE SCHEMA {}", self.twin)).await?;
+        if let Subject::Relation(name) = &self.subject {
+            make_relation(session, self.schema, name, self.twin).await?;
+        }
+        // EXECUTE refuses to end the transaction, whatever the text holds
+        let block = sql!("BEGIN EXECUTE {}; END", sql::literal(&self.text));
+        session
+            .execute(sql!("DO LANGUAGE plpgsql {}", sql::dollar_quoted(&block)))
+            .await
+    }
+}
+
+/// The statements of an entry, about its twin.
+fn twin_text(entry: &Entry, schema: &BString, name: &BString, twin: &str) -> BString {
+    let in_twin = |text: &[u8], name: &[u8]| {
+        let from = sql::qualified(schema, name);
+        renamed(text, &from, &sql::qualified(twin, name))
     };
-    let text = renamed(
-        &entry.create,
-        &sql::qualified(schema, &name),
-        &sql::qualified(twin, &name),
-    );
-    // EXECUTE refuses to end the transaction, whatever the text holds
-    let block = sql!("BEGIN EXECUTE {}; END", sql::literal(&text));
-    session
-        .execute(sql!("DO LANGUAGE plpgsql {}", sql::dollar_quoted(&block)))
-        .await
+    let text = in_twin(&entry.create, name);
+    // an index is altered by its own name
+    match own_name(entry) {
+        Some(own) => in_twin(&text, own),
+        None => text,
+    }
+}
+
+/// The name of an index, or of a constraint's: behind that of its table, where it stands there.
+fn own_name(entry: &Entry) -> Option<&[u8]> {
+    if !matches!(entry.kind.as_str(), "INDEX" | "CONSTRAINT") {
+        return None;
+    }
+    let relation = entry.relation.as_ref()?;
+    let own = entry
+        .name
+        .strip_prefix(relation.as_slice())
+        .and_then(|rest| rest.strip_prefix(b" "));
+    Some(own.unwrap_or(&entry.name))
 }
 
 /// A relation with the columns of another, to hang a definition on.
@@ -264,6 +337,39 @@ fn renamed(text: &[u8], from: &[u8], to: &[u8]) -> BString {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_statement_must_be_about_the_twin() {
+        let mut entry = Entry {
+            id: crate::archive::EntryId(1),
+            kind: "INDEX".to_owned(),
+            section: crate::archive::Section::PostData,
+            pass: crate::archive::Pass::Main,
+            schema: Some("s".into()),
+            name: "i".into(),
+            relation: Some("t".into()),
+            owner: None,
+            owner_target: None,
+            tablespace: None,
+            access_method: None,
+            create:
+                "CREATE INDEX i ON s.t (a);\nALTER INDEX s.i ALTER COLUMN 1 SET STATISTICS 7;\n"
+                    .into(),
+            drop: BString::default(),
+            drop_if_exists: BString::default(),
+            dependencies: Vec::new(),
+            contents: crate::archive::Contents::None,
+            load_into: None,
+        };
+        assert_eq!(
+            Twin::of(&entry, "x", true).unwrap().text,
+            "CREATE INDEX i ON x.t (a);\nALTER INDEX x.i ALTER COLUMN 1 SET STATISTICS 7;\n"
+        );
+        entry
+            .create
+            .extend_from_slice(b"ALTER INDEX s.j ALTER COLUMN 1 SET STATISTICS 7;\n");
+        assert!(Twin::of(&entry, "x", true).is_err());
+    }
 
     #[test]
     fn only_whole_names_are_replaced() {

@@ -2,18 +2,21 @@
 //!
 //! The database's catalogs are read as those of a source are, under one snapshot, and rendered as
 //! entries; these are matched with the archive's by name. Rows are read with the same COPY under
-//! the same settings, and hashed as they pass. Nothing of the database is changed.
+//! the same settings, and hashed as they pass. Nothing of the database is changed, whoever wrote the
+//! archive: of what it holds only definitions are run (`shape`), in transactions that are rolled back.
 
+mod contents;
 mod finding;
 mod large_objects;
 mod matching;
 mod meaning;
+mod privileges;
 mod rows;
 mod sequences;
+mod shape;
 mod target;
 mod validity;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,10 +26,12 @@ use crate::error::{Error, Result, ResultExt};
 use crate::postgres::{Connector, Session};
 use crate::report::Progress;
 use crate::rows::large_objects::copy_statement as large_objects_copy;
+use crate::sql;
 use crate::storage::ReadAt;
 
 pub use finding::{Compared, Comparison, Finding, FindingKind};
-use matching::{Matched, Pair, is_implied, label, match_entries, shown};
+use large_objects::Metadata;
+use matching::{Matched, Pair, by_id, is_implied, is_privileges, label, match_entries, shown};
 use meaning::Verdict;
 use target::Target;
 
@@ -40,6 +45,8 @@ pub struct CompareOptions {
     pub no_owner: bool,
     /// Do not compare privileges.
     pub no_privileges: bool,
+    /// Do not compare tablespaces: the archive was restored without.
+    pub no_tablespaces: bool,
     /// Do not read rows, sequences and large objects.
     pub no_data: bool,
     /// Say nothing of what only the database has: the archive is of a part.
@@ -56,6 +63,7 @@ impl Default for CompareOptions {
             lock_wait: Duration::from_secs(60),
             no_owner: false,
             no_privileges: false,
+            no_tablespaces: false,
             no_data: false,
             ignore_unexpected: false,
             read_only: false,
@@ -116,6 +124,11 @@ impl<R: ReadAt> Run<'_, R> {
             .await
             .context("reading the catalogs of the database")?;
         comparison.warnings.extend(catalog.warnings.iter().cloned());
+        comparison.not_compared = self.not_compared();
+        let left_out = catalog.left_out.iter();
+        comparison.not_compared.extend(
+            left_out.map(|what| format!("{what}: this version of rdump does not keep them")),
+        );
 
         let mut found: Found = Vec::new();
         let (invalid, invalid_indexes) = validity::compare(leader, expected).await?;
@@ -129,15 +142,31 @@ impl<R: ReadAt> Run<'_, R> {
                 .filter(|entry| self.is_compared(entry)),
         );
         comparison.compared.entries = matched.pairs.len() as u64;
+        if !self.options.no_data {
+            comparison
+                .not_compared
+                .extend(rows_of_materialized_views(&matched.pairs));
+        }
         self.lone_entries(&matched, &invalid_indexes, &mut found);
         comparison.compared.asked = self.definitions(&matched.pairs, &mut found).await?;
+        if !self.options.no_privileges {
+            let wanted = privileges::Wanted {
+                owners: !self.options.no_owner,
+                of_database: self.is_same_name(),
+                unexpected: !self.options.ignore_unexpected,
+            };
+            let (findings, compared) = privileges::compare(expected, &catalog, &matched, wanted);
+            found.extend(findings);
+            comparison.compared.entries += compared;
+        }
 
-        let archived = large_objects::Metadata::of(expected)?;
-        let present = large_objects::Metadata::of(&catalog.entries)?;
+        let archived = Metadata::of(expected, &[])?;
+        let present = Metadata::of(&catalog.entries, &catalog.privileges)?;
         let wanted = large_objects::Wanted {
             owners: !self.options.no_owner,
             privileges: !self.options.no_privileges,
             unexpected: !self.options.ignore_unexpected,
+            major: catalog.version.major(),
         };
         comparison.compared.large_objects = archived.count();
         let position = expected
@@ -148,22 +177,60 @@ impl<R: ReadAt> Run<'_, R> {
         found.extend(findings.into_iter().map(|finding| (position, finding)));
 
         if !self.options.no_data {
-            self.data(leader, workers, &matched.pairs, &mut comparison, &mut found)
-                .await?;
+            let large_objects = (&archived, &present);
+            let pairs = &matched.pairs;
+            self.data(
+                leader,
+                workers,
+                pairs,
+                large_objects,
+                &mut comparison,
+                &mut found,
+            )
+            .await?;
         }
         found.sort_by_key(|(entry, _)| *entry);
         comparison.findings = found.into_iter().map(|(_, finding)| finding).collect();
         Ok(comparison)
     }
 
-    /// Large objects have a comparison of their own.
-    fn is_compared(&self, entry: &Entry) -> bool {
-        // a proof is of what is in a database, whatever that is called
-        if entry.is_of_database() {
-            return false;
+    /// Whether the database may be the archive's own, as `restore -C` makes it: then what is set for
+    /// it and granted on it is compared as well.
+    fn is_same_name(&self) -> bool {
+        self.target.database == self.reader.header().database
+    }
+
+    fn not_compared(&self) -> Vec<String> {
+        let options = self.options;
+        let mut list = Vec::new();
+        if !self.is_same_name() {
+            list.push(format!(
+                "locale, owner, settings, comment and privileges of the database itself: it is called {}, in the archive {}",
+                sql::identifier(&self.target.database),
+                sql::identifier(&self.reader.header().database)
+            ));
         }
-        !(large_objects::is_metadata(entry)
-            || (self.options.no_privileges && matches!(entry.kind.as_str(), "ACL" | "DEFAULT ACL"))
+        for (left_out, what) in [
+            (options.no_owner, "owners"),
+            (options.no_privileges, "privileges"),
+            (options.no_tablespaces, "tablespaces"),
+            (
+                options.no_data,
+                "rows, values of sequences and contents of large objects",
+            ),
+        ] {
+            if left_out {
+                list.push(format!("{what}, as asked"));
+            }
+        }
+        list
+    }
+
+    /// Privileges and large objects have comparisons of their own.
+    fn is_compared(&self, entry: &Entry) -> bool {
+        !(is_privileges(entry)
+            || large_objects::is_metadata(entry)
+            || (entry.is_of_database() && !self.is_same_name())
             || (self.options.no_data && entry.contents != Contents::None))
     }
 
@@ -180,7 +247,7 @@ impl<R: ReadAt> Run<'_, R> {
                 && invalid_indexes
                     .iter()
                     .any(|(schema, name)| is_named(entry, schema, name));
-            if !is_invalid && !is_implied(entry, &missing) {
+            if !is_invalid && !is_of_objects(entry) && !is_implied(entry, &missing) {
                 let finding = Finding::new(FindingKind::Missing, label(entry), first_line(entry));
                 found.push((entry.id, finding));
             }
@@ -190,7 +257,7 @@ impl<R: ReadAt> Run<'_, R> {
         }
         let unexpected = by_id(&matched.unexpected);
         for entry in &matched.unexpected {
-            if !is_implied(entry, &unexpected) {
+            if !is_of_objects(entry) && !is_implied(entry, &unexpected) {
                 let finding =
                     Finding::new(FindingKind::Unexpected, label(entry), first_line(entry));
                 found.push((LAST, finding));
@@ -205,6 +272,10 @@ impl<R: ReadAt> Run<'_, R> {
             let id = pair.expected.id;
             if !self.options.no_owner {
                 found.extend(pair.owner_difference().map(|finding| (id, finding)));
+            }
+            if let Some(detail) = pair.storage_difference(!self.options.no_tablespaces) {
+                let finding = Finding::new(FindingKind::Different, label(pair.expected), detail);
+                found.push((id, finding));
             }
             if let Some(detail) = pair.contents_difference() {
                 let finding = Finding::new(FindingKind::Different, label(pair.expected), detail);
@@ -253,6 +324,7 @@ impl<R: ReadAt> Run<'_, R> {
         leader: &mut Session,
         workers: Vec<Session>,
         pairs: &[Pair<'_>],
+        large_objects: (&Metadata<'_>, &Metadata<'_>),
         comparison: &mut Comparison,
         found: &mut Found,
     ) -> Result<()> {
@@ -260,6 +332,7 @@ impl<R: ReadAt> Run<'_, R> {
         let sizes = rows::read_sizes(leader).await?;
         let mut plan = rows::Plan::default();
         let mut sequences = Vec::new();
+        let mut pages = None;
         for pair in pairs {
             match &pair.expected.contents {
                 Contents::None => {}
@@ -278,15 +351,26 @@ impl<R: ReadAt> Run<'_, R> {
                     let copy = large_objects_copy(leader).await?;
                     let name = label(pair.expected);
                     plan.add(pair.expected.id, name, end, vec![copy.into()], 0);
+                    pages = Some((pair.expected.id, copy));
                 }
             }
         }
         comparison.compared.sequences = sequences.len() as u64;
         found.extend(sequences::compare(leader, self.reader, &sequences).await?);
-        let (findings, rows) = plan
+        let (mut findings, rows) = plan
             .run(leader, workers, Arc::clone(&self.progress))
             .await?;
         comparison.compared.rows = rows;
+        if let Some((entry, copy)) = pages {
+            let before = findings.len();
+            findings.retain(|(id, finding)| *id != entry || !finding.kind.is_of_rows());
+            // other pages, which may hold the same bytes
+            if findings.len() < before {
+                let differing =
+                    contents::compare(leader, self.reader, entry, copy, large_objects).await?;
+                findings.extend(differing.into_iter().map(|finding| (entry, finding)));
+            }
+        }
         found.extend(findings);
         Ok(())
     }
@@ -301,8 +385,31 @@ impl<R: ReadAt> Run<'_, R> {
     }
 }
 
-fn by_id<'a>(entries: &[&'a Entry]) -> HashMap<EntryId, &'a Entry> {
-    entries.iter().map(|entry| (entry.id, *entry)).collect()
+/// That they are filled is compared, by their REFRESH; with what cannot be.
+fn rows_of_materialized_views(pairs: &[Pair<'_>]) -> Option<String> {
+    let names: Vec<String> = pairs
+        .iter()
+        .filter(|pair| pair.found.kind == "MATERIALIZED VIEW DATA")
+        .map(|pair| {
+            let schema = pair.found.schema.clone().unwrap_or_default();
+            sql::qualified(schema, &pair.found.name).to_string()
+        })
+        .collect();
+    let shown = names.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+    let more = match names.len().saturating_sub(5) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!names.is_empty()).then(|| {
+        format!(
+            "rows of materialized views, of which the archive holds the query alone: {shown}{more}"
+        )
+    })
+}
+
+/// Contents of large objects, all in one entry: what is missing is named object by object.
+fn is_of_objects(entry: &Entry) -> bool {
+    entry.contents == Contents::LargeObjects
 }
 
 /// Whether an index or constraint has this name: alone, or behind that of its table.

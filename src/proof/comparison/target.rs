@@ -5,7 +5,8 @@ use std::time::Duration;
 use bstr::BString;
 
 use crate::archive::Header;
-use crate::error::{Error, Result, ResultExt};
+use crate::catalog::refuse_unsupported;
+use crate::error::{Error, Result, ResultExt, SqlState};
 use crate::postgres::settings::{KnownSettings, ROW_SETTINGS, set_local};
 use crate::postgres::{Connector, Session, TransactionState};
 use crate::sql;
@@ -17,17 +18,39 @@ pub struct Target {
     settings: BString,
     /// As pg_export_snapshot names it.
     snapshot: String,
+    /// The name of the database.
+    pub database: BString,
     pub standby: bool,
+    /// standard_conforming_strings, as set in all sessions.
+    pub conforming: bool,
 }
 
-const TOO_MANY_CONNECTIONS: &str = "53300";
+/// A server answers at once; a pooler whose connections are all taken lets us wait.
+const TRANSACTION_WAIT: Duration = Duration::from_secs(5);
 
-/// Encodings, as pg_char_to_encoding knows them: letters, digits, - and _.
-fn is_encoding_name(name: &str) -> bool {
-    !name.is_empty()
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+/// Encodings that a database can have. A client may use others, in which a byte of a character may
+/// look like a quote or a backslash.
+fn is_server_encoding(name: &str) -> bool {
+    let of_family = |family: &str| {
+        name.strip_prefix(family)
+            .is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    ["LATIN", "WIN125", "ISO_8859_"].into_iter().any(of_family)
+        || [
+            "UTF8",
+            "SQL_ASCII",
+            "EUC_JP",
+            "EUC_CN",
+            "EUC_KR",
+            "EUC_TW",
+            "EUC_JIS_2004",
+            "KOI8R",
+            "KOI8U",
+            "WIN866",
+            "WIN874",
+            "MULE_INTERNAL",
+        ]
+        .contains(&name)
 }
 
 impl Target {
@@ -38,6 +61,7 @@ impl Target {
         lock_wait: Duration,
     ) -> Result<(Session, Target)> {
         let (mut leader, connector) = connector.first().await?;
+        refuse_unsupported(leader.version()?)?;
         match Target::begin(&mut leader, &connector, header, lock_wait).await {
             Ok(target) => Ok((leader, target)),
             Err(error) => Err(error.context("taking a snapshot of the database")),
@@ -50,9 +74,9 @@ impl Target {
         header: &Header,
         lock_wait: Duration,
     ) -> Result<Target> {
-        if !is_encoding_name(&header.encoding) {
+        if !is_server_encoding(&header.encoding) {
             return Err(Error::new(format!(
-                "the archive is in an encoding that cannot be: {:?}",
+                "the archive is in an encoding that no database has: {:?}",
                 header.encoding
             )));
         }
@@ -81,11 +105,16 @@ impl Target {
         let mut begin = BString::from("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n");
         begin.extend_from_slice(&settings);
         leader.execute(begin).await?;
-        let rows = leader.query("SELECT pg_export_snapshot() AS id").await?;
+        let rows = leader
+            .query("SELECT pg_export_snapshot() AS id, current_database() AS database")
+            .await?;
+        let row = rows.only()?;
         Ok(Target {
             connector: connector.clone(),
             settings,
-            snapshot: rows.only()?.string("id")?,
+            snapshot: row.string("id")?,
+            database: row.text("database")?,
+            conforming,
             standby: leader.parameter("in_hot_standby") == Some("on"),
         })
     }
@@ -102,8 +131,15 @@ impl Target {
 
     async fn join_as(&self, access: &str) -> Result<Session> {
         let mut session = self.connector.open().await?;
-        self.begin_again(&mut session, access).await?;
-        Ok(session)
+        let beginning = self.begin_again(&mut session, access);
+        match tokio::time::timeout(TRANSACTION_WAIT, beginning).await {
+            Ok(outcome) => outcome.map(|()| session),
+            Err(_) => Err(Error::new(format!(
+                "another did not begin a transaction within {} s",
+                TRANSACTION_WAIT.as_secs()
+            ))
+            .with_sqlstate(SqlState::TOO_MANY_CONNECTIONS)),
+        }
     }
 
     pub async fn begin_again(&self, session: &mut Session, access: &str) -> Result<()> {
@@ -126,7 +162,7 @@ impl Target {
         while workers.len() < wanted {
             match self.join().await {
                 Ok(session) => workers.push(session),
-                Err(error) if error.sqlstate() == Some(TOO_MANY_CONNECTIONS) => {
+                Err(error) if error.sqlstate() == Some(&SqlState::TOO_MANY_CONNECTIONS) => {
                     warnings.push(format!(
                         "the server has too few free connections: using {} instead of {} ({})",
                         workers.len() + 1,
@@ -155,7 +191,7 @@ pub async fn set_savepoint(session: &mut Session) -> Result<()> {
 pub async fn recover(session: &mut Session, error: Error) -> Result<Error> {
     let of_statement = error
         .sqlstate()
-        .and_then(|code| code.get(..2))
+        .and_then(|state| state.code().get(..2))
         .is_some_and(|class| !matches!(class, "57" | "53" | "40" | "58" | "08"));
     if !of_statement || session.state() != TransactionState::Failed {
         return Err(error);

@@ -123,6 +123,17 @@ fn servers_of_other_versions() {
     }
     let source = small_database(18, "version");
     let archive = snapshot(&source, &folder);
+    for (version, said, hint) in [("13.23", "13.23", old), ("19.2", "19.2", new)] {
+        let server = FakeServer::start(version);
+        expect_rdump(
+            &["verify", "-q", &archive, "--against", &server.conninfo()],
+            1,
+            &format!(
+                "rdump: error: server version {said} is not supported: this rdump knows \
+                 PostgreSQL 14 to 18\n{hint}"
+            ),
+        );
+    }
     for (version, said) in [("9.6.24", "9.6"), ("13.23", "13.23")] {
         let server = FakeServer::start(version);
         expect_rdump(

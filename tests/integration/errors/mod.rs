@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{self, Finished, TestDatabase};
+use crate::support::{self, Finished, Server, TestDatabase};
 
 /// Runs a command that must end with this code and say just this on stderr.
 #[track_caller]
@@ -77,7 +77,11 @@ pub fn snapshot(database: &TestDatabase, folder: &Folder) -> String {
 
 /// A database with a table or two, a view and a function.
 pub fn small_database(major: u32, prefix: &str) -> TestDatabase {
-    let database = support::server(major).create_database(prefix);
+    small_database_on(support::server(major), prefix)
+}
+
+pub fn small_database_on(server: &'static Server, prefix: &str) -> TestDatabase {
+    let database = server.create_database(prefix);
     database.sql(
         "CREATE SCHEMA sales;
          CREATE TABLE sales.orders (id int PRIMARY KEY, item text NOT NULL);
@@ -144,6 +148,19 @@ impl Drop for Other {
         drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
+}
+
+/// Without the moments at which others began something.
+pub fn without_since(text: &str) -> String {
+    let mut parts = text.split(" since ");
+    let mut stripped = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (moment, rest) = part.split_once(" UTC").expect("a moment in UTC");
+        assert_eq!(moment.len(), "2000-01-01 00:00:00".len(), "{moment}");
+        stripped.push_str(" since … UTC");
+        stripped.push_str(rest);
+    }
+    stripped
 }
 
 /// Waits until a condition holds; panics with `what` after some seconds.

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::{Folder, add_noise, assert_says, expect_rdump, small_database, snapshot};
+use crate::hooked;
 use crate::support::{self, Finished, SMALL_DISK, Server, TestDatabase, server};
 
 /// What a user has made in a database.
@@ -127,6 +128,134 @@ fn missing_roles_and_extensions() {
         "DROP OWNED BY only_15, \"Only 15, too\"; REASSIGN OWNED BY only_15_owner TO postgres",
     );
     source.sql("DROP ROLE only_15, \"Only 15, too\", only_15_owner");
+}
+
+/// Roles that neither own nor are granted anything, and tablespaces.
+#[test]
+fn missing_roles_in_other_places_and_tablespaces() {
+    let source = server(15).create_database("placed");
+    let name = &source.name;
+    source.sql(&format!(
+        "CREATE ROLE policy_15; CREATE ROLE \"Maker 15\"; CREATE ROLE giver_15; CREATE ROLE set_15;
+         CREATE TABLE t (i int); CREATE POLICY p ON t FOR SELECT TO PUBLIC USING (true);
+         CREATE POLICY q ON t TO postgres, policy_15 USING (i > 0);
+         ALTER DEFAULT PRIVILEGES FOR ROLE \"Maker 15\" GRANT SELECT ON TABLES TO PUBLIC;
+         GRANT SELECT ON t TO giver_15 WITH GRANT OPTION;
+         SET ROLE giver_15; GRANT SELECT ON t TO PUBLIC; RESET ROLE;
+         ALTER ROLE set_15 IN DATABASE {name} SET work_mem TO '5MB';
+         SET allow_in_place_tablespaces = on; CREATE TABLESPACE \"Space of {name}\" LOCATION ''"
+    ));
+    source.sql(&format!(
+        "CREATE TABLE far (i int PRIMARY KEY USING INDEX TABLESPACE \"Space of {name}\")
+         TABLESPACE \"Space of {name}\""
+    ));
+    let folder = Folder::new();
+    let archive = snapshot(&source, &folder);
+    // its own: others copy roles of one shared server to the other
+    let apart: &'static Server = Box::leak(Box::new(Server::start(18, &[])));
+    let target = apart.create_database("placed_target");
+    let begin = "rdump: error: this target is not ready for the archive; nothing was written:\n";
+    let end = "rdump: hint: mend these, or use --force to go on all the same and have the failures \
+               counted\n";
+    let privileges = "  \
+         - role \"giver_15\", which has privileges, does not exist: create it first, or use -x to \
+         leave out privileges\n  \
+         - role \"Maker 15\", which has default privileges, does not exist: create it first, or use \
+         -x to leave out privileges\n";
+    let policy = "  - role \"policy_15\", which a policy is for, does not exist: create it first, or \
+                  leave out the policy with -L\n";
+    let settings = "  - role \"set_15\", which has settings in the database, does not exist: create \
+                    it first, or leave out DATABASE PROPERTIES with -L\n";
+    let tablespace = format!(
+        "  - tablespace \"Space of {name}\", for 2 objects, does not exist: create it first, or use \
+         --no-tablespaces to keep all in the default one\n"
+    );
+    let conninfo = target.conninfo();
+    let restore = ["restore", &archive, "-d", &conninfo];
+    for (more, expected) in [
+        (&[][..], [privileges, policy, &tablespace].concat()),
+        (
+            &["-C"],
+            [privileges, policy, settings, &tablespace].concat(),
+        ),
+        (&["-x", "--no-tablespaces"], policy.to_owned()),
+    ] {
+        let arguments = [&restore, more].concat();
+        expect_rdump(&arguments, 1, &[begin, &expected, end].concat());
+        assert_eq!(objects(&target), "");
+    }
+
+    // what the messages say helps
+    target.sql("CREATE ROLE policy_15");
+    support::rdump_ok(&[&restore[..], &["-x", "--no-tablespaces"]].concat());
+    support::assert_same_rows(&source, &target);
+
+    // roles that are there, but are not ours
+    source.sql("CREATE ROLE nobody_15");
+    let target = server(15).create_database("placed_target");
+    let conninfo = format!("{} options='-c role=nobody_15'", target.conninfo());
+    let finished = support::rdump(&["restore", "-O", &archive, "-d", &conninfo]);
+    assert_eq!(finished.code, 1, "{}", finished.stderr);
+    for (role, what) in [
+        ("Maker 15", "which has default privileges"),
+        ("giver_15", "which granted privileges"),
+    ] {
+        let line = format!(
+            "  - you are no member of role \"{role}\", {what}: connect as a superuser or a member, \
+             or use -x to leave out privileges\n"
+        );
+        assert!(finished.stderr.contains(&line), "{}", finished.stderr);
+    }
+    drop(target);
+
+    source.sql(
+        "DROP TABLE far, t; DROP OWNED BY \"Maker 15\"; DROP ROLE policy_15, \"Maker 15\", giver_15,
+         set_15, nobody_15",
+    );
+    source.sql(&format!("DROP TABLESPACE \"Space of {name}\""));
+}
+
+/// Servers before 15 do not name the provider of a database's locale, and a newer one would take its
+/// template's.
+#[test]
+fn a_locale_of_another_provider() {
+    let server: &'static Server = Box::leak(Box::new(Server::start(18, &[])));
+    let source = server.create_database("provided");
+    source.sql("CREATE VIEW v AS SELECT 1 AS i");
+    let folder = Folder::new();
+    let archive = snapshot(&source, &folder);
+    let old = folder.file("old.rdump");
+    let create =
+        "CREATE DATABASE provided_old WITH TEMPLATE = template0 ENCODING = 'UTF8' LOCALE = 'C';\n";
+    hooked::forge(&archive, &old, &[("DATABASE", create)]);
+    for statement in [
+        "CREATE DATABASE other TEMPLATE template0 LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'",
+        "ALTER DATABASE template0 IS_TEMPLATE false",
+        "DROP DATABASE template0",
+        "ALTER DATABASE other RENAME TO template0",
+        // as initdb leaves it
+        "UPDATE pg_database SET datcollversion = NULL WHERE datname = 'template0'",
+    ] {
+        server.sql("postgres", statement);
+    }
+    let conninfo = server.conninfo("postgres");
+    let name = source.name.clone();
+    expect_rdump(
+        &["restore", "-C", &old, "-d", &conninfo],
+        1,
+        &format!(
+            "rdump: error: this target is not ready for the archive; nothing was written:\n  \
+         - database \"{name}\" has its locale from libc, a new one of this target would not: create \
+             it with LOCALE_PROVIDER libc and restore into it, without -C\n\
+             rdump: hint: mend these, or use --force to go on all the same and have the failures \
+             counted\n"
+        ),
+    );
+    // one that says its provider gets it
+    drop(source);
+    support::rdump_ok(&["restore", "-C", &archive, "-d", &conninfo]);
+    let provider = format!("SELECT datlocprovider FROM pg_database WHERE datname = '{name}'");
+    assert_eq!(hooked::ask(&conninfo, &provider), "c");
 }
 
 #[test]
@@ -313,4 +442,155 @@ fn a_disk_that_fills_up() {
         target.query_text("SELECT to_regclass('sales.again') IS NOT NULL"),
         "t"
     );
+}
+
+/// What the target held before is not this restore's to empty or to overwrite, whatever fails.
+#[test]
+fn what_was_there_before() {
+    for major in support::VERSIONS {
+        let source = server(major).create_database("before");
+        source.sql(
+            "CREATE TABLE kept (id int PRIMARY KEY, note text);
+             INSERT INTO kept SELECT i, repeat(md5(i::text), 8) FROM generate_series(1, 20000) AS i;
+             SELECT lo_from_bytea(4711, 'new'), lo_from_bytea(4712, 'new');",
+        );
+        let folder = Folder::new();
+        let archive = snapshot(&source, &folder);
+        let before = "CREATE TABLE kept (id int PRIMARY KEY, note text);
+                      INSERT INTO kept VALUES (19000, 'mine'), (-1, 'mine');
+                      SELECT lo_from_bytea(4711, 'precious');";
+        let check = |target: &TestDatabase, why: &str| {
+            let mine = target.query_text("SELECT count(*) FROM kept WHERE note = 'mine'");
+            assert_eq!(mine, "2", "{why}");
+            let large = target.query_text("SELECT convert_from(lo_get(4711), 'UTF8')");
+            assert_eq!(large, "precious", "{why}");
+        };
+        // told before anything is written
+        let target = server(major).create_database("before_target");
+        target.sql("SELECT lo_from_bytea(4711, 'precious')");
+        expect_rdump(
+            &["restore", &archive, "-d", &target.conninfo()],
+            1,
+            "rdump: error: this target is not ready for the archive; nothing was written:\n  \
+             - the target holds 1 large object already: restore into an empty database, or drop \
+             those of the archive first with -c --if-exists\n\
+             rdump: hint: mend these, or use --force to go on all the same and have the failures \
+             counted\n",
+        );
+        // one load, or many
+        for least_load in [1 << 30, 100_000] {
+            for (data_only, why) in [(false, "--force"), (true, "-a")] {
+                let target = server(major).create_database("before_target");
+                target.sql(before);
+                let mut options = rdump::restore::Options {
+                    jobs: 3,
+                    force: true,
+                    least_load,
+                    ..rdump::restore::Options::default()
+                };
+                options.selection.data_only = data_only;
+                let report = hooked::restore(&target.conninfo(), &archive, options);
+                assert!(!report.failures.is_empty());
+                check(&target, why);
+            }
+        }
+        // from a stream
+        let target = server(major).create_database("before_target");
+        target.sql(before);
+        let mut restore =
+            support::rdump_command(&["restore", "-", "--force", "-d", &target.conninfo()]);
+        let bytes = std::fs::read(&archive).expect("the archive");
+        assert_eq!(support::run(&mut restore, &bytes).code, 3);
+        check(&target, "a stream");
+    }
+}
+
+/// A table that this restore made is emptied when one of several loads fails.
+#[test]
+fn one_load_of_many_that_fails() {
+    let source = server(18).create_database("half");
+    source.sql(
+        "CREATE FUNCTION is_good(i int) RETURNS bool LANGUAGE sql AS 'SELECT true';
+         CREATE TABLE picky (i int CHECK (is_good(i)), note text);
+         INSERT INTO picky SELECT i, repeat(md5(i::text), 8) FROM generate_series(1, 20000) AS i;
+         CREATE OR REPLACE FUNCTION is_good(i int) RETURNS bool LANGUAGE sql AS 'SELECT i <> 15000';",
+    );
+    let folder = Folder::new();
+    let archive = snapshot(&source, &folder);
+    let target = server(18).create_database("half_target");
+    let options = rdump::restore::Options {
+        jobs: 3,
+        least_load: 100_000,
+        ..rdump::restore::Options::default()
+    };
+    let report = hooked::restore(&target.conninfo(), &archive, options);
+    assert_eq!(report.failures.len(), 1, "{:?}", report.failures);
+    assert_eq!(report.rows, 0);
+    assert_eq!(target.query_text("SELECT count(*) FROM picky"), "0");
+
+    let target = server(18).create_database("half_target");
+    let mut restore =
+        support::rdump_command(&["restore", "-", "-j", "3", "-d", &target.conninfo()]);
+    let finished = support::run(&mut restore, &std::fs::read(&archive).expect("the archive"));
+    assert_eq!(finished.code, 3, "{}", finished.stderr);
+    assert!(
+        finished
+            .stderr
+            .ends_with("ended with failures: 4 entries, 0 rows, 0 B, 0.0 s\n")
+            || finished.stderr.contains("rdump: error: 1 of "),
+        "{}",
+        finished.stderr
+    );
+    assert_eq!(target.query_text("SELECT count(*) FROM picky"), "0");
+}
+
+/// Rows that a trigger drops are missed, and nothing of their load stays.
+#[test]
+fn rows_that_do_not_arrive() {
+    let source = server(18).create_database("dropped_rows");
+    source.sql("CREATE TABLE t (i int); INSERT INTO t SELECT generate_series(1, 100)");
+    let folder = Folder::new();
+    let archive = snapshot(&source, &folder);
+    let target = server(18).create_database("dropped_rows_target");
+    target.sql(
+        "CREATE TABLE t (i int);
+         CREATE FUNCTION drop_some() RETURNS trigger LANGUAGE plpgsql
+             AS 'BEGIN IF new.i = 7 THEN RETURN NULL; END IF; RETURN new; END';
+         CREATE TRIGGER drop_some BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION drop_some()",
+    );
+    expect_rdump(
+        &["restore", "-q", "-a", &archive, "-d", &target.conninfo()],
+        3,
+        "rdump: error: TABLE DATA public.t (loading its rows): the server took 99 rows of 100 that \
+         were sent\nrdump: hint: a trigger or rule on the table may have dropped some\n\
+         rdump: error: 1 of 1 entries could not be restored\n",
+    );
+    assert_eq!(target.query_text("SELECT count(*) FROM t"), "0");
+}
+
+/// All of a restore is on the disk when it ends, though most of it was committed without waiting.
+#[test]
+fn what_is_done_lasts() {
+    // else the server's own writer would do it soon
+    let server: &'static Server = Box::leak(Box::new(Server::start(
+        18,
+        &[
+            "-c",
+            "wal_writer_delay=10s",
+            "-c",
+            "wal_writer_flush_after=1GB",
+        ],
+    )));
+    let source = small_database(18, "lasting");
+    let folder = Folder::new();
+    let archive = snapshot(&source, &folder);
+    for more in [&[][..], &["-1"]] {
+        let target = server.create_database_with("lasting_target", "TEMPLATE template0");
+        let conninfo = target.conninfo();
+        let arguments = [&["restore", "-q", "-d", &conninfo, &archive], more].concat();
+        support::rdump_ok(&arguments);
+        let behind = target
+            .query_text("SELECT pg_current_wal_insert_lsn() - pg_current_wal_flush_lsn() < 1000");
+        assert_eq!(behind, "t", "{more:?}");
+    }
 }

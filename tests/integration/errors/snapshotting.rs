@@ -1,76 +1,12 @@
 //! Tables that cannot be locked or read, and those that vanish.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rdump::archive::Codec;
-use rdump::catalog::Scope;
-use rdump::postgres::Connector;
-use rdump::postgres::conninfo::{ConnectionFlags, Environment, resolve};
-use rdump::report::Progress;
-use rdump::snapshot::{self, Options, Output, Window, WindowHook};
+use rdump::snapshot::Window;
 
-use super::{Folder, Other, expect_rdump, small_database};
-use crate::support::{self, TestDatabase, server};
-
-/// Runs a snapshot with a hook in its windows.
-fn with_hook(
-    source: &TestDatabase,
-    file: &str,
-    hook: WindowHook,
-) -> rdump::Result<snapshot::Report> {
-    let flags = ConnectionFlags {
-        dbname: Some(source.conninfo()),
-        ..ConnectionFlags::default()
-    };
-    let environment = Environment {
-        variables: Default::default(),
-        home: None,
-        ..Environment::of_process()
-    };
-    let connector = Connector::new(resolve(&flags, &environment).expect("a conninfo string"));
-    let options = Options {
-        output: Output::File(file.into()),
-        jobs: 2,
-        codec: Codec::default(),
-        lock_wait: Duration::from_secs(30),
-        sync: false,
-        scope: Scope::default(),
-        least_slice: rdump::snapshot::LEAST_SLICE,
-        window_hook: Some(hook),
-    };
-    tokio::runtime::Runtime::new()
-        .expect("starting a runtime")
-        .block_on(snapshot::run(
-            connector,
-            &options,
-            Arc::new(Progress::default()),
-        ))
-}
-
-/// Runs SQL the first time that the window comes.
-fn once_at(
-    source: &TestDatabase,
-    wanted: Window,
-    sql: &'static str,
-) -> (WindowHook, Arc<AtomicU32>) {
-    let (server, name) = (source.server, source.name.clone());
-    let passed = Arc::new(AtomicU32::new(0));
-    let count = Arc::clone(&passed);
-    let hook: WindowHook = Arc::new(move |window| {
-        let first = window == wanted && count.fetch_add(1, Ordering::SeqCst) == 0;
-        let name = name.clone();
-        Box::pin(async move {
-            if first {
-                tokio::task::spawn_blocking(move || server.sql(&name, sql))
-                    .await
-                    .expect("running SQL");
-            }
-        })
-    });
-    (hook, passed)
-}
+use super::{Folder, Other, expect_rdump, small_database, without_since};
+use crate::hooked;
+use crate::support::{self, server};
 
 #[test]
 fn a_table_dropped_between_listing_and_locking() {
@@ -79,9 +15,13 @@ fn a_table_dropped_between_listing_and_locking() {
         source.sql("CREATE TABLE short_lived (i int)");
         let folder = Folder::new();
         let file = folder.file("archive.rdump");
-        let (hook, passed) = once_at(&source, Window::Listed, "DROP TABLE short_lived");
-        let report = with_hook(&source, &file, hook).expect("a snapshot");
-        assert_eq!(passed.load(Ordering::SeqCst), 2, "it looked a second time");
+        let (server_of, name) = (source.server, source.name.clone());
+        let (hook, tries) = hooked::at(Window::Listed, move || {
+            server_of.sql(&name, "DROP TABLE short_lived");
+        });
+        let report = hooked::run(&source.conninfo(), &hooked::options(&file, Some(hook)))
+            .expect("a snapshot");
+        assert_eq!(tries.count(), 1, "what is gone is no reason to begin again");
         assert!(report.warnings.is_empty(), "{:?}", report.warnings);
         let target = server(major).create_database_with("dropped_target", "TEMPLATE template0");
         support::rdump_ok(&["restore", &file, "-d", &target.conninfo()]);
@@ -98,25 +38,24 @@ fn a_table_locked_by_somebody_else() {
         let file = folder.file("archive.rdump");
         let mut other = Other::new(&source);
         let process = other.run("BEGIN; LOCK TABLE sales.orders");
-        expect_rdump(
-            &[
-                "snapshot",
-                "-d",
-                &source.conninfo(),
-                "-f",
-                &file,
-                "--lock-wait-timeout",
-                "300ms",
-            ],
-            1,
-            &format!(
-                "rdump: error: could not lock all tables within 0.3 s: process {process} (user \
-                 \"postgres\") holds an ACCESS EXCLUSIVE lock on table sales.orders, \
-                 idle in transaction after: LOCK TABLE sales.orders;\n\
-                 rdump: hint: wait for that session to end, or allow more time with \
-                 --lock-wait-timeout\n"
-            ),
+        let conninfo = source.conninfo();
+        let mut arguments = vec!["snapshot", "-d", &conninfo, "-f", &file];
+        arguments.push("--lock-wait-timeout=300ms");
+        let expected = format!(
+            "rdump: error: could not lock all tables within 0.3 s: process {process} (user \
+             \"postgres\", application \"psql\") holds an ACCESS EXCLUSIVE lock on table \
+             sales.orders, idle in transaction since … UTC after LOCK TABLE\n\
+             rdump: hint: wait for that session to end, or allow more time with \
+             --lock-wait-timeout\n"
         );
+        let finished = support::rdump(&arguments);
+        assert_eq!(without_since(&finished.stderr), expected);
+        assert_eq!(finished.code, 1);
+        // the whole of what others ran is said only on request
+        arguments.push("-v");
+        let finished = support::rdump(&arguments);
+        let query = format!("process {process} runs, or ran last: LOCK TABLE sales.orders;\n");
+        assert!(finished.stderr.contains(&query), "{}", finished.stderr);
         assert!(folder.names().is_empty(), "{:?}", folder.names());
         // what it waits for is given free in time
         let releasing = std::thread::spawn(move || {
@@ -166,6 +105,93 @@ fn no_permission() {
         assert!(folder.names().is_empty(), "{:?}", folder.names());
         source.sql(&format!("GRANT pg_read_all_data TO {role}"));
         support::rdump_ok(&["snapshot", "-d", &conninfo, "-f", &file]);
+
+        // may read every table, but not every row
+        source.sql(
+            "CREATE POLICY own ON sales.orders USING (id < 10);
+             ALTER TABLE sales.orders ENABLE ROW LEVEL SECURITY;
+             ALTER TABLE customers ENABLE ROW LEVEL SECURITY",
+        );
+        expect_rdump(
+            &["snapshot", "-d", &conninfo, "-f", &file],
+            1,
+            "rdump: error: row-level security would hide rows from this role in 2 tables: \
+             public.customers, sales.orders\n\
+             rdump: hint: a backup must see every row: connect as a superuser, as a role with \
+             BYPASSRLS, or as the owner of these tables where it is not forced on the owner\n",
+        );
+        source.sql(&format!("ALTER ROLE {role} BYPASSRLS"));
+        support::rdump_ok(&["snapshot", "-d", &conninfo, "-f", &file]);
         source.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+    }
+}
+
+#[test]
+fn a_warning_of_the_server() {
+    let source = small_database(18, "collation_version");
+    // as after an upgrade of the operating system's locales
+    source.sql(&format!(
+        "UPDATE pg_database SET datcollversion = '0.1' WHERE datname = '{}'",
+        source.name
+    ));
+    let folder = Folder::new();
+    let file = folder.file("archive.rdump");
+    let finished = support::rdump_ok(&["snapshot", "-q", "-d", &source.conninfo(), "-f", &file]);
+    assert_eq!(
+        finished.stderr,
+        format!(
+            "rdump: warning: database \"{}\" has a collation version mismatch\n",
+            source.name
+        )
+    );
+}
+
+#[test]
+fn steps_are_named_when_asked_for() {
+    let source = small_database(18, "verbose");
+    let folder = Folder::new();
+    let file = folder.file("archive.rdump");
+    let conninfo = source.conninfo();
+    let told = support::rdump_ok(&["snapshot", "-v", "-d", &conninfo, "-f", &file]).stderr;
+    for step in [
+        "rdump: locked 2 tables; snapshot ",
+        "rdump: copied sales.orders: 1000 rows\n",
+    ] {
+        assert!(told.contains(step), "{told}");
+    }
+    let target = server(18).create_database_with("verbose_target", "TEMPLATE template0");
+    let told = support::rdump_ok(&["restore", "-v", &file, "-d", &target.conninfo()]).stderr;
+    for step in [
+        "rdump: creating TABLE sales.orders\n",
+        "rdump: loaded TABLE DATA sales.orders\n",
+        "rdump: creating CONSTRAINT sales.orders orders_pkey\n",
+    ] {
+        assert!(told.contains(step), "{told}");
+    }
+}
+
+/// What is not kept is said.
+#[test]
+fn constraints_with_an_invalid_index() {
+    for major in support::VERSIONS {
+        let source = small_database(major, "invalid");
+        source.sql(
+            "CREATE INDEX by_item ON sales.orders (item);
+             UPDATE pg_index SET indisvalid = false
+             WHERE indexrelid IN ('sales.by_item'::regclass, 'customers_name_key'::regclass)",
+        );
+        let folder = Folder::new();
+        let file = folder.file("archive.rdump");
+        let finished = support::rdump_ok(&["snapshot", "-d", &source.conninfo(), "-f", &file]);
+        for warning in [
+            "rdump: warning: constraint customers_name_key of table public.customers is left out: \
+             its index is invalid\n",
+            "rdump: warning: index sales.by_item is left out: it is invalid, ",
+        ] {
+            assert!(finished.stderr.contains(warning), "{}", finished.stderr);
+        }
+        let shown = support::rdump_ok(&["show", &file]).text();
+        assert!(shown.contains("customers_pkey"), "{shown}");
+        assert!(!shown.contains("customers_name_key"), "{shown}");
     }
 }

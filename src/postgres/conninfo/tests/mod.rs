@@ -171,7 +171,7 @@ fn no_error_and_no_debug_output_shows_a_password() {
 }
 
 #[test]
-fn flags_precede_connection_string_service_environment_and_defaults() {
+fn connection_string_precedes_flags_service_environment_and_defaults() {
     let world = World::new()
         .variable("PGHOST", "variable")
         .variable("PGPORT", "1001")
@@ -213,7 +213,15 @@ fn flags_precede_connection_string_service_environment_and_defaults() {
             username: Some("flag".to_owned()),
             ..flags("service=mine host=string user=string dbname=string")
         }),
-        ("flag@flag:1002/string".to_owned(), "service".to_owned())
+        ("string@string:1002/string".to_owned(), "service".to_owned())
+    );
+    assert_eq!(
+        resolve_flags(&ConnectionFlags {
+            host: Some("flag".to_owned()),
+            username: Some("flag".to_owned()),
+            ..flags("service=mine host=string")
+        }),
+        ("flag@string:1002/variable".to_owned(), "service".to_owned())
     );
     // A plain name is only the database.
     assert_eq!(
@@ -224,15 +232,6 @@ fn flags_precede_connection_string_service_environment_and_defaults() {
         })
         .0,
         "variable@a:7,b:8/plain"
-    );
-    // The address of a host that -h replaces does not stay behind.
-    assert_eq!(
-        resolve_flags(&ConnectionFlags {
-            host: Some("flag".to_owned()),
-            ..flags("host=string hostaddr=10.0.0.5")
-        })
-        .0,
-        "variable@flag:1001/variable"
     );
     // Empty in the connection string means the default, not the variable; an empty flag is none.
     assert_eq!(

@@ -1,0 +1,215 @@
+//! Privileges, compared by what they mean: what the archive's GRANT and REVOKE come to on the
+//! database's own server, against what its catalogs have. So neither the order of grants counts, nor
+//! what a newer server gives an owner by default.
+
+use std::collections::{HashMap, VecDeque};
+
+use bstr::{BStr, BString, ByteSlice};
+
+use super::finding::{Finding, FindingKind};
+use super::matching::{Matched, by_id, is_implied, is_privileges, label, privileges_label, shown};
+use super::{Found, LAST, first_line, large_objects};
+use crate::archive::Entry;
+use crate::catalog::{Catalog, Privileges};
+use crate::error::Result;
+use crate::sql::granted::Granted;
+
+/// What is compared of privileges.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// Whether owners were restored, so that what is said of the archive's owner is said of whoever
+    /// owns the object now.
+    pub owners: bool,
+    /// Those of the database itself.
+    pub of_database: bool,
+    /// Objects of which the archive says nothing.
+    pub unexpected: bool,
+}
+
+/// What entry and object are by name; default privileges are also a role's.
+type Key<'a> = (
+    &'a str,
+    Option<&'a BStr>,
+    &'a BStr,
+    Option<&'a BStr>,
+    Option<&'a BStr>,
+);
+
+fn key_of_entry(entry: &Entry) -> Key<'_> {
+    (
+        &entry.kind,
+        entry.schema.as_ref().map(|schema| schema.as_bstr()),
+        entry.name.as_bstr(),
+        entry.relation.as_ref().map(|relation| relation.as_bstr()),
+        entry
+            .owner
+            .as_ref()
+            .filter(|_| entry.kind == "DEFAULT ACL")
+            .map(|owner| owner.as_bstr()),
+    )
+}
+
+fn key_of_object(object: &Privileges) -> Key<'_> {
+    (
+        object.kind,
+        object.schema.as_ref().map(|schema| schema.as_bstr()),
+        object.tag.as_bstr(),
+        object.relation.as_ref().map(|relation| relation.as_bstr()),
+        (object.kind == "DEFAULT ACL").then(|| object.owner.as_bstr()),
+    )
+}
+
+/// Findings, and how many entries were compared. What belongs to objects that are missing or
+/// unexpected themselves is passed over.
+pub fn compare(
+    expected: &[Entry],
+    catalog: &Catalog,
+    matched: &Matched<'_>,
+    wanted: Wanted,
+) -> (Found, u64) {
+    let major = catalog.version.major();
+    let missing = by_id(&matched.missing);
+    let unexpected = by_id(&matched.unexpected);
+    let mut open: HashMap<Key<'_>, VecDeque<usize>> = HashMap::new();
+    // those that no entry is about
+    let mut left = vec![false; catalog.privileges.len()];
+    for (index, object) in catalog.privileges.iter().enumerate() {
+        let passed_over = match object.object_type {
+            "LARGE OBJECT" => true,
+            "DATABASE" => !wanted.of_database,
+            _ => false,
+        };
+        if !passed_over {
+            let same_name = open.entry(key_of_object(object)).or_default();
+            same_name.push_back(index);
+            left[index] = true;
+        }
+    }
+    let mut found = Found::new();
+    let mut compared = 0;
+    for entry in expected {
+        if !is_privileges(entry)
+            || large_objects::is_metadata(entry)
+            || (entry.is_of_database() && !wanted.of_database)
+        {
+            continue;
+        }
+        let object = open
+            .get_mut(&key_of_entry(entry))
+            .and_then(VecDeque::pop_front)
+            .and_then(|index| {
+                left[index] = false;
+                catalog.privileges.get(index)
+            });
+        let finding = match object {
+            Some(object) => {
+                compared += 1;
+                let former_owner = entry
+                    .owner
+                    .as_ref()
+                    .filter(|_| wanted.owners && !object.privileges_only)
+                    .map(|owner| owner.as_bstr());
+                verdict(
+                    difference(object, entry.create.as_bstr(), former_owner, major),
+                    label(entry),
+                )
+            }
+            None if is_implied(entry, &missing) => None,
+            None => Some(Finding::new(
+                FindingKind::Missing,
+                label(entry),
+                first_line(entry),
+            )),
+        };
+        found.extend(finding.map(|finding| (entry.id, finding)));
+    }
+    // of these the archive says that nothing was granted or revoked
+    for (object, _) in catalog
+        .privileges
+        .iter()
+        .zip(&left)
+        .filter(|(_, left)| **left)
+    {
+        let of_unexpected = object
+            .entry
+            .is_some_and(|entry| unexpected.contains_key(&entry));
+        let alone = object.privileges_only || object.kind == "DEFAULT ACL";
+        if of_unexpected || (alone && !wanted.unexpected) {
+            continue;
+        }
+        let object_label = privileges_label(
+            object.kind,
+            object.schema.as_ref(),
+            &object.tag,
+            Some(&object.owner),
+        );
+        let finding = verdict(difference(object, BStr::new(""), None, major), object_label);
+        found.extend(finding.map(|finding| (LAST, finding)));
+    }
+    (found, compared)
+}
+
+fn verdict(difference: Result<Option<String>>, label: String) -> Option<Finding> {
+    match difference {
+        Ok(None) => None,
+        Ok(Some(detail)) => Some(Finding::new(FindingKind::Different, label, detail)),
+        Err(error) => Some(Finding::new(
+            FindingKind::NotComparable,
+            label,
+            error.to_string(),
+        )),
+    }
+}
+
+/// In which way an object's privileges are others than what the statements come to.
+pub fn difference(
+    object: &Privileges,
+    statements: &BStr,
+    former_owner: Option<&BStr>,
+    major: u32,
+) -> Result<Option<String>> {
+    if statements.is_empty() && object.acl == object.fresh && object.columns.is_empty() {
+        return Ok(None);
+    }
+    let nothing = Granted::nothing(object.object_type, object.owner.as_bstr(), major);
+    let mut expected = nothing.clone().with_acl(object.fresh.as_bstr(), None)?;
+    expected.replay(statements, former_owner)?;
+    let mut found = nothing.with_acl(object.acl.as_bstr(), None)?;
+    for (column, acl) in &object.columns {
+        found = found.with_acl(acl.as_bstr(), Some(column.as_bstr()))?;
+    }
+    if expected == found {
+        return Ok(None);
+    }
+    // one name for all of a batch of large objects
+    let name = match object.object_type {
+        "LARGE OBJECT" => BStr::new("*"),
+        _ => object.name.as_bstr(),
+    };
+    let parts = [
+        ("the database lacks", expected.beyond(&found, name)),
+        ("the archive lacks", found.beyond(&expected, name)),
+    ];
+    let parts: Vec<String> = parts
+        .iter()
+        .filter(|(_, grants)| !grants.is_empty())
+        .map(|(who, grants)| format!("{who} {}", some_of(grants)))
+        .collect();
+    Ok(Some(parts.join("; ")))
+}
+
+/// Named in one finding; the rest are counted.
+const NAMED: usize = 5;
+
+fn some_of(grants: &[BString]) -> String {
+    let named: Vec<String> = grants
+        .iter()
+        .take(NAMED)
+        .map(|grant| shown(grant))
+        .collect();
+    let mut text = named.join(", ");
+    if grants.len() > NAMED {
+        text.push_str(&format!(" and {} more", grants.len() - NAMED));
+    }
+    text
+}
