@@ -413,7 +413,7 @@ fn command_lines_that_are_not_understood() {
         let finished = support::rdump(&arguments);
         assert_eq!(finished.code, 2, "{arguments:?}: {}", finished.stderr);
         assert!(
-            finished.stderr.starts_with("error: "),
+            finished.stderr.starts_with("rdump: error: "),
             "{}",
             finished.stderr
         );
