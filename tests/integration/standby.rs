@@ -127,13 +127,23 @@ impl Pair {
                     (place, since) = (now, Instant::now());
                 }
             }
-            // a session that did nothing just then has ended at once, and the run with it
-            if self.conflicts(&database.name) > 0 {
+            // a session that did not wait for its client just then has failed at once; it counts
+            // the conflict only when its transaction is over
+            if self.conflicts(&database.name) > 0 || self.failed_transactions(&database.name) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(200));
         }
         panic!("replay is never held up");
+    }
+
+    fn failed_transactions(&self, database: &str) -> bool {
+        let standby = self.primary.conninfo_of_neighbour(PORT, "postgres");
+        let query = format!(
+            "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = '{database}' AND state = 'idle in transaction (aborted)'"
+        );
+        hooked::ask(&standby, &query) != "0"
     }
 
     /// How often replay has ended what somebody did in the database.
