@@ -143,13 +143,7 @@ async fn run_with_leader(
             snapshot.id
         )
     });
-    warnings.extend(
-        catalog
-            .left_out
-            .iter()
-            .map(|what| format!("{what} are left out: this version of rdump does not keep them")),
-    );
-    warnings.extend(catalog.warnings.iter().cloned());
+    warnings.extend(warnings_of(&catalog));
     for worker in &mut workers {
         join_snapshot(worker, &snapshot).await?;
     }
@@ -169,11 +163,7 @@ async fn run_with_leader(
     warnings.extend(leader.take_warnings());
     plan.skipped.extend(values.skipped);
     warnings.extend(plan.skipped.iter().map(|(_, reason)| reason.clone()));
-    progress.log(|| {
-        let (tables, pieces) = (plan.sources.len(), plan.tasks.len() + plan.in_order.len());
-        format!("copying {tables} tables in {pieces} pieces over {connections} connections")
-    });
-    progress.expect(plan.sources.len() as u64, plan.bytes);
+    plan.announce(&progress, connections);
 
     let header = header(&mut leader, &snapshot, &encoding, version, options).await?;
     let mut archive = ArchiveWriter::begin(sink, &header, options.codec)?;
@@ -182,7 +172,7 @@ async fn run_with_leader(
     let known_rows = values.rows.into_iter().chain(skipped_rows(&plan)).collect();
     lock_options.at(Window::Copying).await;
 
-    let work = Arc::new(Work::new(&plan, Arc::clone(&progress)));
+    let work = Arc::new(Work::new(&plan, progress));
     let copied = async {
         copy_all(&mut leader, workers, &work, &writer, known_rows).await?;
         end_locks(&mut leader, &snapshot).await
@@ -296,6 +286,13 @@ async fn consistent_catalog(
             },
         }
     }
+}
+
+fn warnings_of(catalog: &Catalog) -> impl Iterator<Item = String> + '_ {
+    let left_out = catalog.left_out.iter();
+    left_out
+        .map(|what| format!("{what} are left out: this version of rdump does not keep them"))
+        .chain(catalog.warnings.iter().cloned())
 }
 
 /// The first statement of the worker's transaction that needs a snapshot.
@@ -424,6 +421,14 @@ fn explain(error: Error, standby: bool) -> Error {
 }
 
 impl Plan {
+    fn announce(&self, progress: &Progress, connections: usize) {
+        progress.log(|| {
+            let (tables, pieces) = (self.sources.len(), self.tasks.len() + self.in_order.len());
+            format!("copying {tables} tables in {pieces} pieces over {connections} connections")
+        });
+        progress.expect(self.sources.len() as u64, self.bytes);
+    }
+
     fn add_large_objects(&mut self, entry: crate::archive::EntryId, copy: &str) {
         let source = self.sources.len();
         self.sources.push(plan::Source {
