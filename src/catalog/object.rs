@@ -20,20 +20,39 @@ pub mod class {
     pub const AUTHID: Oid = 1260;
     pub const DATABASE: Oid = 1262;
     pub const DEFAULT_ACL: Oid = 826;
+    pub const FOREIGN_SERVER: Oid = 1417;
+    pub const USER_MAPPING: Oid = 1418;
+    pub const FOREIGN_DATA_WRAPPER: Oid = 2328;
+    pub const ACCESS_METHOD: Oid = 2601;
+    pub const OPERATOR_OF_FAMILY: Oid = 2602;
+    pub const FUNCTION_OF_FAMILY: Oid = 2603;
     pub const ATTRDEF: Oid = 2604;
     pub const CAST: Oid = 2605;
     pub const CONSTRAINT: Oid = 2606;
+    pub const CONVERSION: Oid = 2607;
     pub const INDEX: Oid = 2610;
     pub const LANGUAGE: Oid = 2612;
     pub const LARGE_OBJECT: Oid = 2613;
     pub const NAMESPACE: Oid = 2615;
+    pub const OPERATOR_CLASS: Oid = 2616;
     pub const OPERATOR: Oid = 2617;
     pub const REWRITE: Oid = 2618;
     pub const TRIGGER: Oid = 2620;
+    pub const OPERATOR_FAMILY: Oid = 2753;
     pub const EXTENSION: Oid = 3079;
     pub const STATISTIC_EXT: Oid = 3381;
     pub const POLICY: Oid = 3256;
     pub const COLLATION: Oid = 3456;
+    pub const EVENT_TRIGGER: Oid = 3466;
+    pub const TRANSFORM: Oid = 3576;
+    pub const TEXT_SEARCH_DICTIONARY: Oid = 3600;
+    pub const TEXT_SEARCH_PARSER: Oid = 3601;
+    pub const TEXT_SEARCH_CONFIGURATION: Oid = 3602;
+    pub const TEXT_SEARCH_TEMPLATE: Oid = 3764;
+    pub const SUBSCRIPTION: Oid = 6100;
+    pub const PUBLICATION: Oid = 6104;
+    pub const PUBLICATION_RELATION: Oid = 6106;
+    pub const PUBLICATION_SCHEMA: Oid = 6237;
 }
 
 /// One catalog row may become several entries; this tells them apart.

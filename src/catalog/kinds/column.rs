@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bstr::BString;
 
-use super::relation;
+use super::{foreign_options, relation};
 use crate::catalog::object::{Address, class};
 use crate::catalog::reader::{Reader, USER_SCHEMAS};
 use crate::error::Result;
@@ -30,6 +30,8 @@ pub(super) struct Column {
     storage: Option<&'static str>,
     compression: Option<&'static str>,
     options: Vec<BString>,
+    /// Of a foreign table's column.
+    foreign_options: Vec<BString>,
 }
 
 /// A default or a generation expression.
@@ -80,6 +82,7 @@ pub(super) async fn read(
                         a.attcompression,
                         ARRAY(SELECT o FROM unnest(a.attoptions) AS o
                               WHERE NOT starts_with(o, 'pg_attver=')) AS attoptions,
+                        coalesce(a.attfdwoptions, '{{}}') AS attfdwoptions,
                         cn.nspname AS collation_schema, cl.collname AS collation,
                         d.oid AS default_oid, pg_get_expr(d.adbin, d.adrelid) AS \"default\",
                         {not_null}
@@ -159,6 +162,7 @@ impl Column {
             // without pg_attver: a version that patched servers (15.20 and its like) keep for
             // themselves; their pg_dump leaves it out as well
             options: row.texts("attoptions")?,
+            foreign_options: row.texts("attfdwoptions")?,
         })
     }
 
@@ -194,6 +198,10 @@ pub(super) fn alterations(table: &BString, columns: &[Column]) -> BString {
         if !column.options.is_empty() {
             let options = relation::options(&column.options, "");
             changes.push(sql!("SET ({})", sql::join(options, ", ")));
+        }
+        if !column.foreign_options.is_empty() {
+            let clause = foreign_options::clause(&column.foreign_options);
+            changes.push(BString::from(clause.trim_ascii_start()));
         }
         for change in changes {
             text.extend_from_slice(&sql!(

@@ -7,6 +7,8 @@
 
 mod column;
 mod extension_data;
+mod foreign_options;
+mod operator_members;
 mod registry;
 mod relation;
 mod routines;
@@ -25,10 +27,22 @@ registry::kinds! {
     ShellType => shell_type,
     RangeType => range_type,
     ProceduralLanguage => procedural_language,
+    Transform => transform,
     Function => function,
     Cast => cast,
-    Operator => operator,
     Aggregate => aggregate,
+    AccessMethod => access_method,
+    Operator => operator,
+    OperatorFamily => operator_family,
+    OperatorClass => operator_class,
+    Conversion => conversion,
+    TextSearchParser => text_search_parser,
+    TextSearchTemplate => text_search_template,
+    TextSearchDictionary => text_search_dictionary,
+    TextSearchConfiguration => text_search_configuration,
+    ForeignDataWrapper => foreign_data_wrapper,
+    ForeignServer => foreign_server,
+    UserMapping => user_mapping,
     Table => table,
     View => view,
     ViewQuery => view_query,
@@ -49,6 +63,11 @@ registry::kinds! {
     ForeignKey => foreign_key,
     Policy => policy,
     RowSecurity => row_security,
+    Publication => publication,
+    PublicationTable => publication_table,
+    PublicationSchema => publication_schema,
+    Subscription => subscription,
+    EventTrigger => event_trigger,
     Refresh => refresh,
     DefaultPrivileges => default_privileges,
     LargeObjects => large_object,

@@ -1,5 +1,5 @@
-//! Shells of range types: names that functions can take before the type is defined. Only where a
-//! canonical function makes one necessary.
+//! Shell types: names that functions can take before the type is defined. Base types need one, range
+//! types where they have a canonical function; and some were never defined.
 
 use super::types;
 use crate::archive::Section;
@@ -16,20 +16,26 @@ pub struct ShellType {
 
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<ShellType>> {
     let query = types::query(
-        "t.typnamespace",
-        "JOIN pg_range r ON r.rngtypid = t.oid",
-        "t.typtype = 'r' AND r.rngcanonical <> 0",
+        "t.typnamespace, t.typisdefined",
+        "LEFT JOIN pg_range r ON r.rngtypid = t.oid",
+        "(r.rngcanonical <> 0 OR NOT t.typisdefined
+          OR t.typtype = 'b' AND NOT EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid))",
     );
-    let rows = reader.query("range types", &query).await?;
+    let rows = reader.query("shell types", &query).await?;
     let mut shells = Vec::new();
     for row in &rows {
-        let identity = Identity::in_schema(class::TYPE, row)?;
-        if reader.extension_of(identity.address).is_none() {
-            shells.push(ShellType {
-                schema: Address::new(class::NAMESPACE, row.number("typnamespace")?),
-                identity: identity.part(Part::Shell),
-            });
+        let mut identity = Identity::in_schema(class::TYPE, row)?;
+        if !reader.admit(&mut identity) {
+            continue;
         }
+        shells.push(ShellType {
+            schema: Address::new(class::NAMESPACE, row.number("typnamespace")?),
+            identity: if row.bool("typisdefined")? {
+                identity.part(Part::Shell)
+            } else {
+                identity
+            },
+        });
     }
     Ok(shells)
 }
@@ -44,15 +50,22 @@ impl CatalogObject for ShellType {
     }
 
     fn define(&self, context: &Defining<'_>) -> Result<Option<Definition>> {
-        if !context.placement.shells.contains(&self.identity.address) {
+        let is_all = self.identity.address.part == Part::Definition;
+        if !is_all && !context.placement.shells.contains(&self.identity.address) {
             return Ok(None);
         }
-        // dropped, owned and commented as the type it becomes
-        Ok(Some(Definition::new(
+        let name = self.identity.sql();
+        let definition = Definition::new(
             "SHELL TYPE",
             Section::PreData,
             self.identity.name.clone(),
-            sql!("CREATE TYPE {};\n", self.identity.sql()),
-        )))
+            sql!("CREATE TYPE {};\n", name),
+        );
+        // else dropped, owned and commented as the type it becomes
+        Ok(Some(if is_all {
+            definition.target(sql!("TYPE {}", name))
+        } else {
+            definition
+        }))
     }
 }

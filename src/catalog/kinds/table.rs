@@ -1,4 +1,4 @@
-//! Tables and partitioned tables.
+//! Tables, partitioned tables and foreign tables.
 //!
 //! Partitions are created on their own and attached afterwards (`table_attach`), so that each may
 //! have columns in another order and a tablespace of its own. What inheritance brings is left out:
@@ -11,7 +11,7 @@ use bstr::BString;
 
 use super::check_constraint::{self, InlineCheck};
 use super::column::{self, Column, NotNull};
-use super::{extension_data, relation};
+use super::{extension_data, foreign_options, relation};
 use crate::archive::Section;
 use crate::catalog::object::{Address, CatalogObject, Defining, Definition, Identity};
 use crate::catalog::reader::Reader;
@@ -39,6 +39,14 @@ pub struct Table {
     force_row_security: bool,
     tablespace: Option<BString>,
     access_method: Option<BString>,
+    foreign: Option<Foreign>,
+}
+
+/// Where a foreign table's rows are.
+#[derive(Debug)]
+struct Foreign {
+    server: BString,
+    options: Vec<BString>,
 }
 
 /// What of a column stands in this table's own statement.
@@ -64,7 +72,7 @@ enum ColumnDefault {
 
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Table>> {
     let mut columns = column::read(reader, "'r', 'p', 'f'").await?;
-    let mut acls = relation::column_acls(reader, "'r', 'p'").await?;
+    let mut acls = relation::column_acls(reader, "'r', 'p', 'f'").await?;
     let mut checks = check_constraint::read_inline(reader).await?;
     let mut parents = read_parents(reader).await?;
     let configuration: HashSet<Oid> = extension_data::read(reader).await?.into_keys().collect();
@@ -73,10 +81,13 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Table>> {
         "c.relispartition, c.relreplident, c.relforcerowsecurity, am.amname,
          tc.reloptions AS toast_options,
          CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END AS partition_key,
-         CASE WHEN c.reloftype <> 0 THEN format_type(c.reloftype, NULL) END AS of_type",
+         CASE WHEN c.reloftype <> 0 THEN format_type(c.reloftype, NULL) END AS of_type,
+         fs.srvname AS foreign_server, coalesce(ft.ftoptions, '{}') AS foreign_options",
         "LEFT JOIN pg_am am ON am.oid = c.relam
-         LEFT JOIN pg_class tc ON tc.oid = c.reltoastrelid",
-        "'r', 'p'",
+         LEFT JOIN pg_class tc ON tc.oid = c.reltoastrelid
+         LEFT JOIN pg_foreign_table ft ON ft.ftrelid = c.oid
+         LEFT JOIN pg_foreign_server fs ON fs.oid = ft.ftserver",
+        "'r', 'p', 'f'",
     );
     let rows = reader.query("tables", &query).await?;
 
@@ -137,6 +148,13 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Table>> {
             force_row_security: row.bool("relforcerowsecurity")?,
             tablespace: row.optional_text("tablespace")?,
             access_method: row.optional_text("amname")?,
+            foreign: match row.optional_text("foreign_server")? {
+                Some(server) => Some(Foreign {
+                    server,
+                    options: row.texts("foreign_options")?,
+                }),
+                None => None,
+            },
             identity,
         });
     }
@@ -371,6 +389,8 @@ impl Table {
         }
         text.extend_from_slice(&column::alterations(&name, &self.described));
         match self.replica_identity {
+            // foreign tables have none
+            _ if self.foreign.is_some() => {}
             b'n' => text.extend_from_slice(&sql!(
                 "ALTER TABLE ONLY {} REPLICA IDENTITY NOTHING;\n",
                 name
@@ -436,7 +456,11 @@ impl CatalogObject for Table {
         } else {
             ""
         };
-        let mut create = sql!("CREATE {}TABLE {}", unlogged, name);
+        let kind = match self.foreign {
+            Some(_) => "FOREIGN TABLE",
+            None => "TABLE",
+        };
+        let mut create = sql!("CREATE {}{} {}", unlogged, kind, name);
         if let Some(of_type) = &self.of_type {
             create.extend_from_slice(&sql!(" OF {}", of_type));
         }
@@ -454,19 +478,22 @@ impl CatalogObject for Table {
         if let Some(key) = &self.partition_key {
             create.extend_from_slice(&sql!("\nPARTITION BY {}", key));
         }
+        if let Some(foreign) = &self.foreign {
+            create.extend_from_slice(&sql!(
+                "\nSERVER {}{}",
+                sql::identifier(&foreign.server),
+                foreign_options::clause(&foreign.options)
+            ));
+        }
         if !self.options.is_empty() {
             create.extend_from_slice(&sql!("\nWITH ({})", sql::join(&self.options, ", ")));
         }
         create.extend_from_slice(b";\n");
         create.extend_from_slice(&self.alterations(context));
 
-        let definition = Definition::new(
-            "TABLE",
-            Section::PreData,
-            self.identity.name.clone(),
-            create,
-        )
-        .target(sql!("TABLE {}", name));
+        let definition =
+            Definition::new(kind, Section::PreData, self.identity.name.clone(), create)
+                .target(sql!("{} {}", kind, name));
         let mut definition =
             relation::privileges(definition, "TABLE", &self.identity, &self.column_acls);
         definition.tablespace = self.tablespace.clone();

@@ -34,7 +34,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<TableAttach>> {
                  JOIN pg_class p ON p.oid = h.inhparent
                  JOIN pg_namespace pn ON pn.oid = p.relnamespace
                  {OWNER_JOINS}
-                 WHERE c.relispartition AND c.relkind IN ('r', 'p') AND {USER_SCHEMAS}"
+                 WHERE c.relispartition AND c.relkind IN ('r', 'p', 'f') AND {USER_SCHEMAS}"
             ),
         )
         .await?;
