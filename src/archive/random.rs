@@ -190,7 +190,29 @@ impl<R: ReadAt> RandomReader<R> {
             chunks.extend(own);
         }
         check_chunks(entry, &chunks, self.end_record(entry)?.as_ref())?;
+        self.check_blocks(entry, &chunks)?;
         Ok(chunks)
+    }
+
+    /// Chunks lie in the data blocks. A block continues one of them at most, so that a forged index
+    /// cannot claim more parts than the file has room for.
+    fn check_blocks(&self, entry: EntryId, chunks: &[ChunkRecord]) -> Result<()> {
+        let data = self.data_blocks();
+        let inside = |chunk: &ChunkRecord| {
+            let blocks = chunk.blocks();
+            data.start <= blocks.start && blocks.end <= data.end && chunk.parts > 0
+        };
+        let continued: u64 = chunks
+            .iter()
+            .map(|chunk| u64::from(chunk.parts.saturating_sub(1)))
+            .sum();
+        if chunks.iter().all(inside) && continued <= data.end - data.start {
+            return Ok(());
+        }
+        Err(damaged(format_args!(
+            "entry {}: the index has its chunks where no data blocks are",
+            entry.0
+        )))
     }
 
     /// Numbers of the data blocks.

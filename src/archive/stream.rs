@@ -214,6 +214,16 @@ impl<R: Read> StreamReader<R> {
                 });
             }
             Segment::Rows(rows) => {
+                // else a reader would wait for what becomes of a chunk too many
+                let complete = progress
+                    .end
+                    .is_some_and(|end| progress.chunks >= u64::from(end.chunks));
+                if complete && self.open_chunk.is_none() {
+                    return Err(damaged(format_args!(
+                        "block {number} has rows of entry {}, which has ended",
+                        entry.0
+                    )));
+                }
                 let chunk = next_part(self.open_chunk.take(), rows, number, position)?;
                 if !rows.last {
                     self.open_chunk = Some(chunk);

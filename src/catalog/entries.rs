@@ -320,18 +320,16 @@ impl Rendering<'_> {
         let parts = object.comment_columns().into_iter();
         wanted.extend(parts.filter(|(address, ..)| !self.separate.contains(address)));
         for (address, column, target) in wanted {
-            let Some(text) = self
+            let text = self
                 .comments
                 .get(&address)
                 .and_then(|all| all.iter().find(|(subid, _)| *subid == column))
-                .map(|(_, text)| text)
-            else {
-                continue;
-            };
-            if is_initial_comment(identity.name.as_bstr(), address, text.as_bstr()) {
+                .map(|(_, text)| text);
+            if text.map(|text| text.as_bstr()) == initial_comment(identity) {
                 continue;
             }
-            let create = sql!("COMMENT ON {} IS {};\n", target, sql::literal(text));
+            let text = text.map_or_else(|| BString::from("NULL"), sql::literal);
+            let create = sql!("COMMENT ON {} IS {};\n", target, text);
             self.push_attached(
                 "COMMENT",
                 definition.section,
@@ -437,20 +435,22 @@ fn privileges_of(identity: &Identity, target: &PrivilegeTarget) -> Result<BStrin
         };
         text = statements(&named, acl.as_bstr(), base.as_bstr(), owner)?;
     }
-    for (column, acl) in &target.columns {
+    for own in &target.columns {
         let named = PrivilegeTargetSql {
             object_type: target.object_type,
             name: target.name.as_bstr(),
-            column: Some(column.as_bstr()),
+            column: Some(own.column.as_bstr()),
         };
-        text.extend_from_slice(&statements(&named, acl.as_bstr(), none.as_bstr(), owner)?);
+        let (acl, fresh) = (own.acl.as_bstr(), own.fresh.as_bstr());
+        text.extend_from_slice(&statements(&named, acl, fresh, owner)?);
     }
     Ok(text)
 }
 
-/// initdb comments on "public" itself; only a changed comment is the user's.
-fn is_initial_comment(name: &BStr, address: Address, text: &BStr) -> bool {
-    address.class == class::NAMESPACE && name == "public" && text == "standard public schema"
+/// initdb comments on "public" itself; only a changed comment, or its removal, is the user's.
+fn initial_comment(identity: &Identity) -> Option<&'static BStr> {
+    let is_public = identity.address.class == class::NAMESPACE && identity.name == "public";
+    is_public.then_some(BStr::new("standard public schema"))
 }
 
 fn drops(drop: &Drop) -> (BString, BString) {

@@ -11,6 +11,7 @@ pub mod kinds;
 mod object;
 mod reader;
 mod unsupported;
+mod version;
 
 pub use entries::{Catalog, read};
 pub use kinds::Object;
@@ -19,6 +20,7 @@ pub use object::{
     Privileges, class,
 };
 pub use reader::{Reader, Scope, USER_SCHEMAS};
+pub use version::adapt;
 
 use crate::error::{Error, Result};
 use crate::postgres::ServerVersion;

@@ -193,6 +193,15 @@ pub enum Drop {
     Statement { plain: BString, if_exists: BString },
 }
 
+/// Privileges on one column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnAcl {
+    pub column: BString,
+    /// aclitem[] texts: what is granted, and what an extension or initdb granted at first.
+    pub acl: BString,
+    pub fresh: BString,
+}
+
 /// What GRANT names: `GRANT ... ON <object_type> <name>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrivilegeTarget {
@@ -200,8 +209,7 @@ pub struct PrivilegeTarget {
     pub object_type: &'static str,
     /// As SQL.
     pub name: BString,
-    /// Column ACLs: column name, its aclitem[] text.
-    pub columns: Vec<(BString, BString)>,
+    pub columns: Vec<ColumnAcl>,
 }
 
 /// Who may use an object, as the catalogs have it, changed from the default or not: what an entry's
@@ -225,7 +233,7 @@ pub struct Privileges {
     /// aclitem[] texts: what is granted, and what a fresh object has.
     pub acl: BString,
     pub fresh: BString,
-    pub columns: Vec<(BString, BString)>,
+    pub columns: Vec<ColumnAcl>,
 }
 
 /// An object rendered as SQL: what becomes its entry.

@@ -21,8 +21,8 @@ pub struct Reader<'a> {
     pub scope: &'a Scope,
     /// Members of extensions: created by CREATE EXTENSION, not by us. To the extension's address.
     members: HashMap<Address, Address>,
-    /// pg_init_privs: the ACLs that extensions gave their members, by object and column.
-    initial_acls: HashMap<(Address, i32), BString>,
+    /// pg_init_privs: the ACLs that extensions gave their members.
+    initial_acls: HashMap<Address, BString>,
     /// Relations as found: other kinds keep only what belongs to these.
     relations: HashSet<Oid>,
     warnings: Vec<String>,
@@ -74,15 +74,12 @@ impl<'a> Reader<'a> {
         let rows = reader
             .query(
                 "initial privileges",
-                "SELECT classoid, objoid, objsubid, initprivs FROM pg_init_privs",
+                "SELECT classoid, objoid, initprivs FROM pg_init_privs WHERE objsubid = 0",
             )
             .await?;
         for row in &rows {
             reader.initial_acls.insert(
-                (
-                    Address::new(row.number("classoid")?, row.number("objoid")?),
-                    row.number("objsubid")?,
-                ),
+                Address::new(row.number("classoid")?, row.number("objoid")?),
                 row.text("initprivs")?,
             );
         }
@@ -110,7 +107,7 @@ impl<'a> Reader<'a> {
     /// Settles what is wanted of an object, once it is read. Objects of extensions and of the
     /// system keep nothing but privileges that were changed since; false if there are none.
     pub fn admit(&self, identity: &mut Identity) -> bool {
-        if let Some(initial) = self.initial_acl(identity.address, 0) {
+        if let Some(initial) = self.initial_acls.get(&identity.address) {
             // an ACL that is back to the default is a change as well
             identity.acl = identity.acl.take().or_else(|| identity.acl_default.clone());
             identity.acl_default = Some(initial.clone());
@@ -127,11 +124,6 @@ impl<'a> Reader<'a> {
 
     pub fn members(&self) -> &HashMap<Address, Address> {
         &self.members
-    }
-
-    /// The ACL that an extension (or initdb) gave an object; column 0 is the object itself.
-    pub fn initial_acl(&self, address: Address, column: i32) -> Option<&BString> {
-        self.initial_acls.get(&(address, column))
     }
 
     /// Tells the user something about the source that the archive cannot show.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bstr::{BStr, BString, ByteSlice};
 
 use super::message::Cursor;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SqlState};
 use crate::sql::array;
 
 /// A column of a result, as the server describes it.
@@ -139,9 +139,13 @@ impl Row {
         Some(self.data[start..start + length as usize].as_bstr())
     }
 
+    /// A column that is never NULL, unless it describes what was dropped meanwhile: the SQLSTATE of
+    /// the error tells such a case from others.
     pub fn bytes(&self, column: &str) -> Result<&BStr> {
-        self.optional(column)?
-            .ok_or_else(|| Error::new(format!("column \"{column}\" is unexpectedly null")))
+        self.optional(column)?.ok_or_else(|| {
+            Error::new(format!("column \"{column}\" is unexpectedly null"))
+                .with_sqlstate(SqlState::NULL_VALUE_NOT_ALLOWED)
+        })
     }
 
     /// An owned copy of a column.

@@ -232,7 +232,8 @@ fn hand_over(shared: &Shared, entry: &Entry) -> Option<BString> {
     }
     let owner = entry.owner.as_ref().filter(|owner| !owner.is_empty())?;
     let target = entry.owner_target.as_ref()?;
-    if *owner == shared.current_role {
+    // what this run makes is its role's; what was there (the schema public) may be anybody's
+    if *owner == shared.current_role && !entry.create.is_empty() {
         return None;
     }
     Some(sql!("ALTER {} OWNER TO {}", target, sql::identifier(owner)))

@@ -83,11 +83,16 @@ async fn give_up(copy: CopyIn<'_>, error: Error) -> Result<Error> {
     Ok(error)
 }
 
-/// Rows that are few and short, as a whole.
+/// The only row of a sequence, as a whole.
 async fn collect(mut rows: Rows) -> Result<Vec<u8>> {
+    // two numbers at most
+    const LONGEST: usize = 64;
     let mut bytes = Vec::new();
     while let Some(piece) = rows.next().await? {
         bytes.extend_from_slice(piece.bytes());
+        if bytes.len() > LONGEST {
+            return Err(Error::new("the archive holds no value for the sequence"));
+        }
     }
     Ok(bytes)
 }

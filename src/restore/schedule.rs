@@ -8,6 +8,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use bstr::ByteSlice;
+
 use self::family::Family;
 use crate::archive::{Contents, Entry, EntryId, Pass, Section};
 
@@ -54,7 +56,8 @@ impl Node {
             unmet: 0,
             dependents: Vec::new(),
             trees,
-            mode: if entry.kind == "INDEX" {
+            // some indexes end with CLUSTER ON or REPLICA IDENTITY
+            mode: if entry.kind == "INDEX" && !entry.create.contains_str("ALTER TABLE") {
                 Mode::Share
             } else {
                 Mode::Exclusive

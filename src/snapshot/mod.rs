@@ -7,6 +7,7 @@
 
 mod blockers;
 mod cancellation;
+mod labels;
 mod lock;
 mod plan;
 mod relations;
@@ -34,6 +35,7 @@ use crate::postgres::{Connector, ServerVersion, Session, TransactionState};
 use crate::report::Progress;
 use crate::rows::large_objects;
 use crate::sql;
+use labels::Labels;
 use lock::{LockOptions, Snapshot, give_way, lock_and_snapshot};
 use plan::{Plan, Task, plan};
 use sealing::{Sink, Writer};
@@ -274,8 +276,9 @@ async fn consistent_catalog(
             Ok((catalog, values)) => return Ok((snapshot, catalog, values)),
             Err::<_, Error>(error) => match error.sqlstate() {
                 Some(
-                    // "cache lookup failed"
+                    // "cache lookup failed"; some functions return NULL instead
                     &(SqlState::INTERNAL_ERROR
+                    | SqlState::NULL_VALUE_NOT_ALLOWED
                     | SqlState::UNDEFINED_TABLE
                     | SqlState::T_R_DEADLOCK_DETECTED),
                 ) if tries < TRIES => {
@@ -353,7 +356,7 @@ fn skipped_rows(plan: &Plan) -> KnownRows {
 /// then would have read as empty, without any error.
 ///
 /// No lock keeps a schema's name, though: where two schemas have changed places, rows were read
-/// under the wrong names.
+/// under the wrong names. Nor does one keep the labels of enums.
 async fn end_locks(leader: &mut Session, snapshot: &Snapshot) -> Result<()> {
     let doing = "ending the transaction that kept the tables as they were";
     if leader.state() != TransactionState::Open {
@@ -363,7 +366,13 @@ async fn end_locks(leader: &mut Session, snapshot: &Snapshot) -> Result<()> {
         return Err(Error::new(format!("{change} while rows were read"))
             .hint("run again, and rename schemas only when no snapshot is being taken"));
     }
-    leader.execute("COMMIT").await.context(doing)
+    let labels = Labels::read(leader).await?;
+    leader.execute("COMMIT").await.context(doing)?;
+    if let Some(change) = labels.change(&Labels::read(leader).await?) {
+        return Err(Error::new(format!("{change} while rows were read"))
+            .hint("run again, and rename labels only when no snapshot is being taken"));
+    }
+    Ok(())
 }
 
 /// Runs all workers to their end. The first error ends the run.

@@ -406,3 +406,76 @@ fn schemas_that_change_places() {
         }
     }
 }
+
+/// No lock keeps functions, views, statistics or constraints of domains: where the server's
+/// functions find them gone when they are read, all begins again.
+#[test]
+fn objects_that_are_dropped_before_they_are_read() {
+    for major in VERSIONS {
+        let server = server(major);
+        for (make, drop) in [
+            (
+                "CREATE FUNCTION gone(a int) RETURNS int LANGUAGE sql RETURN a + 1",
+                "DROP FUNCTION gone",
+            ),
+            (
+                "CREATE AGGREGATE gone(int) (SFUNC = int4pl, STYPE = int)",
+                "DROP AGGREGATE gone(int)",
+            ),
+            ("CREATE VIEW gone AS SELECT i FROM t", "DROP VIEW gone"),
+            (
+                "CREATE STATISTICS gone ON i, j FROM t",
+                "DROP STATISTICS gone",
+            ),
+            (
+                "CREATE DOMAIN d AS int CONSTRAINT gone CHECK (value > 0)",
+                "ALTER DOMAIN d DROP CONSTRAINT gone",
+            ),
+        ] {
+            let source = server.create_database("gone");
+            source.sql("CREATE TABLE t AS SELECT 1 AS i, 2 AS j");
+            source.sql(make);
+            let folder = Folder::new();
+            let file = folder.file("archive.rdump");
+            let name = source.name.clone();
+            let (hook, _) = hooked::at(Window::SnapshotTaken, move || {
+                hooked::sql(&server.conninfo(&name), drop);
+            });
+            hooked::run(&source.conninfo(), &hooked::options(&file, Some(hook)))
+                .unwrap_or_else(|error| panic!("{drop} on {major}: {error}"));
+            // what only catalogs tell, such as a view, is still there
+            let target = restored(&source, &file);
+            assert_eq!(target.query_text("SELECT i + j FROM t"), "3", "{drop}");
+        }
+    }
+}
+
+/// A row shows the label of the moment when it is read.
+#[test]
+fn a_label_that_is_renamed_while_rows_are_read() {
+    for major in VERSIONS {
+        let server = server(major);
+        let source = server.create_database("labels");
+        source.sql(
+            "CREATE TYPE mood AS ENUM ('sad', 'glad');
+             CREATE TABLE t AS SELECT 'sad'::mood AS m",
+        );
+        let folder = Folder::new();
+        let file = folder.file("archive.rdump");
+        let name = source.name.clone();
+        let (hook, _) = hooked::at(Window::Copying, move || {
+            let rename =
+                "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'; ALTER TYPE mood ADD VALUE 'new'";
+            for statement in rename.split("; ") {
+                hooked::sql(&server.conninfo(&name), statement);
+            }
+        });
+        let error = hooked::run(&source.conninfo(), &hooked::options(&file, Some(hook)))
+            .expect_err("rows with labels that their type does not have");
+        assert_eq!(
+            error.to_string(),
+            "label \"sad\" of type public.mood was renamed \"blue\" while rows were read"
+        );
+        assert!(folder.names().is_empty(), "{:?}", folder.names());
+    }
+}

@@ -125,7 +125,11 @@ SELECT format(
     CASE WHEN c.relkind = 'r' THEN 'ONLY' END,
     quote_ident(n.nspname) || '.' || quote_ident(c.relname))
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE (c.relkind IN ('r', 'm', 'S') OR c.relkind = 'p' AND NOT c.relispartition)
+WHERE (c.relkind IN ('r', 'm', 'S')
+       OR c.relkind = 'p' AND NOT c.relispartition
+          -- no foreign server can be asked
+          AND NOT EXISTS (SELECT FROM pg_partition_tree(c.oid) AS t
+                          JOIN pg_class AS f ON f.oid = t.relid AND f.relkind = 'f'))
   AND NOT EXISTS (
       SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
       WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'

@@ -4,12 +4,15 @@ use bstr::{BString, ByteSlice};
 
 use crate::sql;
 
-/// ` OPTIONS (host 'db', port '5432')` of a text[] of `name=value`; nothing if there are none.
+/// ` OPTIONS (host 'db', port '5432')` of a text[] of `name=value`, by name, since their order means
+/// nothing; nothing if there are none.
 pub(super) fn clause(options: &[BString]) -> BString {
     if options.is_empty() {
         return BString::default();
     }
-    let options = options.iter().map(|option| {
+    let mut options: Vec<&BString> = options.iter().collect();
+    options.sort();
+    let options = options.into_iter().map(|option| {
         // names hold no equals sign (transformGenericOptions, foreigncmds.c)
         let (name, value) = option
             .split_once_str("=")

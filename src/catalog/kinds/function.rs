@@ -34,7 +34,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Function>> {
             "{columns}, p.prokind, p.proretset, p.prosrc, p.probin, p.provolatile, p.proisstrict, p.prosecdef,
          p.proleakproof, p.proparallel, p.procost, p.prorows, p.proconfig, l.lanname,
          pg_get_function_result(p.oid) AS result,
-         pg_get_function_sqlbody(p.oid) AS body,
+         p.prosqlbody IS NOT NULL AS has_body, pg_get_function_sqlbody(p.oid) AS body,
          nullif(p.prosupport::text, '-') AS support,
          array_to_string(ARRAY(SELECT 'FOR TYPE ' || format_type(a.type, NULL)
                                FROM unnest(p.protrftypes) WITH ORDINALITY AS a (type, number)
@@ -131,9 +131,10 @@ fn clauses(row: &Row) -> Result<BString> {
         }
     }
     let source = row.bytes("prosrc")?;
-    match (row.optional("body")?, row.optional("probin")?) {
-        (Some(body), _) => add(sql!("\n    {}", body)),
-        (None, Some(object)) if !object.is_empty() => {
+    match row.optional("probin")? {
+        // NULL were it dropped meanwhile
+        _ if row.bool("has_body")? => add(sql!("\n    {}", row.bytes("body")?)),
+        Some(object) if !object.is_empty() => {
             add(sql!("\n    AS {}, {}", sql::literal(object), sql::literal(source)));
         }
         _ => add(sql!("\n    AS {}", sql::dollar_quoted(source))),

@@ -5,7 +5,7 @@ use bstr::{BString, ByteSlice};
 use super::column::{self, Column};
 use super::relation;
 use crate::archive::Section;
-use crate::catalog::object::{Address, CatalogObject, Defining, Definition, Identity, class};
+use crate::catalog::object::{ColumnAcl, Address, CatalogObject, Defining, Definition, Identity, class};
 use crate::catalog::reader::Reader;
 use crate::error::Result;
 use crate::sql;
@@ -15,7 +15,7 @@ pub struct MaterializedView {
     identity: Identity,
     aliases: Vec<Address>,
     columns: Vec<Column>,
-    column_acls: Vec<(BString, BString)>,
+    column_acls: Vec<ColumnAcl>,
     options: Vec<BString>,
     query: BString,
     replica_identity: u8,

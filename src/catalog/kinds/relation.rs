@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bstr::{BString, ByteSlice};
 
-use crate::catalog::object::{Address, Definition, Drop, Identity, class};
+use crate::catalog::object::{Address, ColumnAcl, Definition, Drop, Identity, class};
 use crate::catalog::reader::{Reader, USER_SCHEMAS};
 use crate::error::Result;
 use crate::postgres::{Oid, Row};
@@ -103,7 +103,11 @@ pub(super) fn query(columns: &str, joins: &str, kinds: &str) -> String {
                 OR (n.nspname = 'pg_catalog'
                     AND (c.relacl IS DISTINCT FROM i.initprivs
                          OR EXISTS (SELECT FROM pg_attribute a
-                                    WHERE a.attrelid = c.oid AND a.attacl IS NOT NULL))))"
+                                    LEFT JOIN pg_init_privs ai
+                                      ON ai.classoid = 'pg_class'::regclass
+                                     AND ai.objoid = a.attrelid AND ai.objsubid = a.attnum
+                                    WHERE a.attrelid = c.oid
+                                      AND a.attacl IS DISTINCT FROM ai.initprivs))))"
     )
 }
 
@@ -111,29 +115,33 @@ pub(super) fn query(columns: &str, joins: &str, kinds: &str) -> String {
 pub(super) async fn column_acls(
     reader: &mut Reader<'_>,
     kinds: &str,
-) -> Result<HashMap<Oid, Vec<(BString, BString)>>> {
+) -> Result<HashMap<Oid, Vec<ColumnAcl>>> {
     let rows = reader
         .query(
             "privileges on columns",
             &format!(
-                "SELECT a.attrelid, a.attnum, a.attname, a.attacl
+                "SELECT a.attrelid, a.attname, coalesce(a.attacl, '{{}}') AS acl,
+                        coalesce(i.initprivs, '{{}}') AS fresh
                  FROM pg_attribute a
                  JOIN pg_class c ON c.oid = a.attrelid
-                 WHERE a.attacl IS NOT NULL AND NOT a.attisdropped AND c.relkind IN ({kinds})
+                 LEFT JOIN pg_init_privs i
+                   ON i.classoid = 'pg_class'::regclass AND i.objoid = c.oid
+                  AND i.objsubid = a.attnum
+                 WHERE a.attacl IS DISTINCT FROM i.initprivs AND NOT a.attisdropped
+                   AND c.relkind IN ({kinds})
                  ORDER BY a.attrelid, a.attnum"
             ),
         )
         .await?;
-    let mut acls: HashMap<Oid, Vec<(BString, BString)>> = HashMap::new();
+    let mut acls: HashMap<Oid, Vec<ColumnAcl>> = HashMap::new();
     for row in &rows {
-        let relation = row.number("attrelid")?;
-        let acl = row.text("attacl")?;
-        let initial = reader.initial_acl(Address::relation(relation), row.number("attnum")?);
-        if initial != Some(&acl) {
-            acls.entry(relation)
-                .or_default()
-                .push((row.text("attname")?, acl));
-        }
+        acls.entry(row.number("attrelid")?)
+            .or_default()
+            .push(ColumnAcl {
+                column: row.text("attname")?,
+                acl: row.text("acl")?,
+                fresh: row.text("fresh")?,
+            });
     }
     Ok(acls)
 }
@@ -143,7 +151,7 @@ pub(super) async fn column_acls(
 pub(super) fn identity(
     reader: &mut Reader<'_>,
     row: &Row,
-    column_acls: &[(BString, BString)],
+    column_acls: &[ColumnAcl],
 ) -> Result<Option<Identity>> {
     let mut identity = Identity::in_schema(class::RELATION, row)?.with_privileges(row)?;
     if !reader.admit(&mut identity) && column_acls.is_empty() {
@@ -176,7 +184,7 @@ pub(super) fn privileges(
     definition: Definition,
     object_type: &'static str,
     identity: &Identity,
-    columns: &[(BString, BString)],
+    columns: &[ColumnAcl],
 ) -> Definition {
     let mut definition = definition.privileges(object_type, identity.sql());
     if let Some(target) = &mut definition.privileges {

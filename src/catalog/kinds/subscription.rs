@@ -85,19 +85,19 @@ fn options(row: &Row) -> Result<Vec<BString>> {
         None => BString::from("NONE"),
     };
     let mut options = vec![sql!("connect = false"), sql!("slot_name = {}", slot)];
+    // what is the default depends on the server
     let streaming = match row.bytes("streaming")?.as_bytes() {
         // a boolean before 16
-        b"t" | b"true" => Some("on"),
-        b"p" => Some("parallel"),
-        _ => None,
+        b"t" | b"true" => "on",
+        b"p" => "parallel",
+        _ => "off",
     };
-    options.extend(streaming.map(|value| sql!("streaming = {}", value)));
+    options.push(sql!("streaming = {}", streaming));
     for (column, usual, option) in [
         ("subbinary", false, "binary = true"),
         ("two_phase", false, "two_phase = on"),
         ("disable_on_error", false, "disable_on_error = true"),
         ("password_required", true, "password_required = false"),
-        ("run_as_owner", false, "run_as_owner = true"),
         ("failover", false, "failover = true"),
     ] {
         if row.bool(column)? != usual {
@@ -111,6 +111,10 @@ fn options(row: &Row) -> Result<Vec<BString>> {
     let commit = row.bytes("subsynccommit")?;
     if commit != "off" {
         options.push(sql!("synchronous_commit = {}", sql::literal(commit)));
+    }
+    // the last one: see `version`
+    if row.bool("run_as_owner")? {
+        options.push(BString::from("run_as_owner = true"));
     }
     Ok(options)
 }

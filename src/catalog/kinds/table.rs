@@ -13,7 +13,7 @@ use super::check_constraint::{self, InlineCheck};
 use super::column::{self, Column, NotNull};
 use super::{extension_data, foreign_options, relation};
 use crate::archive::Section;
-use crate::catalog::object::{Address, CatalogObject, Defining, Definition, Identity};
+use crate::catalog::object::{ColumnAcl, Address, CatalogObject, Defining, Definition, Identity};
 use crate::catalog::reader::Reader;
 use crate::error::Result;
 use crate::postgres::{Oid, Row};
@@ -28,7 +28,7 @@ pub struct Table {
     columns: Vec<TableColumn>,
     described: Vec<Column>,
     checks: Vec<InlineCheck>,
-    column_acls: Vec<(BString, BString)>,
+    column_acls: Vec<ColumnAcl>,
     /// Parents as SQL, for INHERITS. Empty for partitions.
     parents: Vec<BString>,
     is_partition: bool,

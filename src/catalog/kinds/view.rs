@@ -9,7 +9,7 @@ use bstr::{BString, ByteSlice};
 use super::column::{self, Column};
 use super::relation;
 use crate::archive::Section;
-use crate::catalog::object::{Address, CatalogObject, Defining, Definition, Identity};
+use crate::catalog::object::{ColumnAcl, Address, CatalogObject, Defining, Definition, Identity};
 use crate::catalog::reader::Reader;
 use crate::error::Result;
 use crate::postgres::Row;
@@ -20,7 +20,7 @@ pub struct View {
     identity: Identity,
     aliases: Vec<Address>,
     columns: Vec<Column>,
-    column_acls: Vec<(BString, BString)>,
+    column_acls: Vec<ColumnAcl>,
     body: ViewBody,
 }
 

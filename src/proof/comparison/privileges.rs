@@ -173,11 +173,13 @@ pub fn difference(
     }
     let nothing = Granted::nothing(object.object_type, object.owner.as_bstr(), major);
     let mut expected = nothing.clone().with_acl(object.fresh.as_bstr(), None)?;
-    expected.replay(statements, former_owner)?;
     let mut found = nothing.with_acl(object.acl.as_bstr(), None)?;
-    for (column, acl) in &object.columns {
-        found = found.with_acl(acl.as_bstr(), Some(column.as_bstr()))?;
+    for own in &object.columns {
+        let column = Some(own.column.as_bstr());
+        expected = expected.with_acl(own.fresh.as_bstr(), column)?;
+        found = found.with_acl(own.acl.as_bstr(), column)?;
     }
+    expected.replay(statements, former_owner)?;
     if expected == found {
         return Ok(None);
     }
