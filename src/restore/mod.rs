@@ -5,6 +5,7 @@
 //! Errors of single entries are counted and listed, as pg_restore does, unless asked otherwise.
 
 mod create;
+mod database;
 mod load;
 mod parallel;
 mod preflight;
@@ -18,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bstr::{BString, ByteSlice};
+use bstr::BString;
 use tokio::task::JoinSet;
 
 pub use preflight::{Finding, Severity};
@@ -29,7 +30,6 @@ use crate::error::{Error, Outcome, Result, SqlState};
 use crate::postgres::settings::{refuse_unknown, set};
 use crate::postgres::{Connector, Session, refuse_transaction_mode};
 use crate::report::Progress;
-use crate::sql;
 use crate::storage::LocalFile;
 use create::{Place, Shared, create, lock};
 use parallel::{Loads, Parallel};
@@ -187,7 +187,7 @@ async fn run_opened(
     }
     warnings.extend(others.iter().map(ToString::to_string));
     if options.create_database {
-        (leader, connector) = create_database(leader, &connector, &opened, &options).await?;
+        (leader, connector) = database::create(leader, &connector, &opened, &options).await?;
         prepare(&mut leader, &opened.header).await?;
         // created; left to do are its owner, comment, settings and privileges
         for entry in entries.iter_mut().filter(|entry| entry.kind == "DATABASE") {
@@ -479,46 +479,6 @@ async fn settle(session: &mut Session, shared: &Shared) -> Result<()> {
         .await
         .map(drop)
         .map_err(|error| error.context("making the restore durable"))
-}
-
-/// Creates the archive's database and connects to it.
-async fn create_database(
-    mut session: Session,
-    connector: &Connector,
-    opened: &Opened,
-    options: &Options,
-) -> Result<(Session, Connector)> {
-    let header = &opened.header;
-    let name = sql::identifier(&header.database);
-    if options.clean {
-        let if_exists = if options.if_exists { "IF EXISTS " } else { "" };
-        session
-            .execute(sql!("DROP DATABASE {}{}", if_exists, name))
-            .await
-            .map_err(|error| error.context(format!("dropping database {name}")))?;
-    }
-    let entry = opened.entries.iter().find(|entry| entry.kind == "DATABASE");
-    let mut create = entry
-        .map(|entry| {
-            entry
-                .create
-                .trim_end_with(|c| c == ';' || c.is_ascii_whitespace())
-        })
-        .map(BString::from)
-        .ok_or_else(|| Error::new(format!("the archive does not say how to create {name}")))?;
-    if let Some(tablespace) = entry.and_then(|entry| entry.tablespace.as_ref())
-        && !options.no_tablespaces
-    {
-        create.extend_from_slice(&sql!(" TABLESPACE = {}", sql::identifier(tablespace)));
-    }
-    session
-        .execute(create)
-        .await
-        .map_err(|error| error.context(format!("creating database {name}")))?;
-    session.close().await;
-    let connector = connector.with_database(header.database.clone());
-    let session = connector.open().await?;
-    Ok((session, connector))
 }
 
 impl Report {

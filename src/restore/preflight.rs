@@ -5,11 +5,11 @@ mod roles;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use bstr::{BString, ByteSlice};
+use bstr::BString;
 
-use super::Options;
 use super::schedule::is_data;
 use super::selection::label;
+use super::{Options, database};
 use crate::archive::{Entry, Header};
 use crate::error::{Error, Result, ResultExt};
 use crate::postgres::{ServerVersion, Session};
@@ -85,7 +85,7 @@ pub async fn check(
         check_tablespaces(session, entries, &mut findings).await?;
     }
     if options.create_database {
-        check_locale_provider(session, entries, &mut findings).await?;
+        check_locale_provider(session, header, entries, &mut findings)?;
     }
     if options.selection.data_only && !options.create_database {
         check_tables_exist(session, entries, &mut findings).await?;
@@ -286,34 +286,27 @@ async fn check_tablespaces(
     Ok(())
 }
 
-/// Servers before 15 know no provider of locales but libc and do not name it; a newer one gives a new
-/// database the provider of its template.
-async fn check_locale_provider(
-    session: &mut Session,
+/// A database of another provider's locale would sort and fold differently.
+fn check_locale_provider(
+    session: &Session,
+    header: &Header,
     entries: &[Entry],
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
-    let unnamed = entries.iter().find(|entry| {
-        entry.kind == "DATABASE" && !entry.create.contains_str(" LOCALE_PROVIDER = ")
-    });
-    let Some(database) = unnamed.filter(|_| matches!(session.version(), Ok(v) if v.at_least(15)))
-    else {
+    let Some(database) = database::entry(entries) else {
         return Ok(());
     };
-    let rows = session
-        .query("SELECT datlocprovider FROM pg_database WHERE datname = 'template0'")
-        .await
-        .context("looking at the locale provider of the target")?;
-    for row in &rows {
-        if row.char("datlocprovider")? != b'c' {
-            findings.push(will_fail(
-                format!(
-                    "database \"{}\" has its locale from libc, a new one of this target would not",
-                    database.name
-                ),
-                "create it with LOCALE_PROVIDER libc and restore into it, without -C",
-            ));
-        }
+    let target = session.version()?;
+    let (provider, since) = database::provider(header, database);
+    if !target.at_least(since) {
+        findings.push(will_fail(
+            format!(
+                "database \"{}\" has its locale from {provider}, which PostgreSQL has since {since} \
+                 and the target, {target}, has not",
+                database.name
+            ),
+            "create it with another locale and restore into it, without -C",
+        ));
     }
     Ok(())
 }

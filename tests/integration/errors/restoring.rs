@@ -216,18 +216,10 @@ fn missing_roles_in_other_places_and_tablespaces() {
 }
 
 /// Servers before 15 do not name the provider of a database's locale, and a newer one would take its
-/// template's.
+/// template's. Nor would one of 15 in a cluster whose own is another.
 #[test]
 fn a_locale_of_another_provider() {
-    let server: &'static Server = Box::leak(Box::new(Server::start(18, &[])));
-    let source = server.create_database("provided");
-    source.sql("CREATE VIEW v AS SELECT 1 AS i");
-    let folder = Folder::new();
-    let archive = snapshot(&source, &folder);
-    let old = folder.file("old.rdump");
-    let create =
-        "CREATE DATABASE provided_old WITH TEMPLATE = template0 ENCODING = 'UTF8' LOCALE = 'C';\n";
-    hooked::forge(&archive, &old, &[("DATABASE", create)]);
+    let apart: &'static Server = Box::leak(Box::new(Server::start(18, &[])));
     for statement in [
         "CREATE DATABASE other TEMPLATE template0 LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'",
         "ALTER DATABASE template0 IS_TEMPLATE false",
@@ -236,26 +228,81 @@ fn a_locale_of_another_provider() {
         // as initdb leaves it
         "UPDATE pg_database SET datcollversion = NULL WHERE datname = 'template0'",
     ] {
-        server.sql("postgres", statement);
+        apart.sql("postgres", statement);
     }
-    let conninfo = server.conninfo("postgres");
+    let conninfo = apart.conninfo("postgres");
+    let folder = Folder::new();
+    let source = server(15).create_database("provided");
+    source.sql("CREATE VIEW v AS SELECT 1 AS i");
+    let name = &source.name;
+    let archive = snapshot(&source, &folder);
+    let old = folder.file("old.rdump");
+    let create = format!(
+        "CREATE DATABASE {name} WITH TEMPLATE = template0 ENCODING = 'UTF8' LOCALE = 'C';\n"
+    );
+    hooked::forge(&archive, &old, &[("DATABASE", &create)]);
+    let provider = format!("SELECT datlocprovider FROM pg_database WHERE datname = '{name}'");
+    for file in [&archive, &old] {
+        support::rdump_ok(&["restore", "-C", "-c", "--if-exists", file, "-d", &conninfo]);
+        assert_eq!(hooked::ask(&conninfo, &provider), "c");
+    }
+
+    // what the target does not have
+    let builtin = apart.create_database_with("built_in", "TEMPLATE template0");
+    let archive = snapshot(&builtin, &folder);
+    let finished = support::rdump(&[
+        "restore",
+        "-C",
+        &archive,
+        "-d",
+        &server(15).conninfo("postgres"),
+    ]);
+    assert_eq!(finished.code, 1);
+    let line = format!(
+        "  - database \"{}\" has its locale from builtin, which PostgreSQL has since 17 and the \
+         target, 15.",
+        builtin.name
+    );
+    assert!(finished.stderr.contains(&line), "{}", finished.stderr);
+}
+
+/// What to do about a database that is there already, or is not, or is in use.
+#[test]
+fn a_database_that_exists_already() {
+    let source = small_database(18, "existing");
+    let folder = Folder::new();
+    let archive = snapshot(&source, &folder);
     let name = source.name.clone();
+    let postgres = source.server.conninfo("postgres");
     expect_rdump(
-        &["restore", "-C", &old, "-d", &conninfo],
+        &["restore", "-C", &archive, "-d", &postgres],
         1,
         &format!(
-            "rdump: error: this target is not ready for the archive; nothing was written:\n  \
-         - database \"{name}\" has its locale from libc, a new one of this target would not: create \
-             it with LOCALE_PROVIDER libc and restore into it, without -C\n\
-             rdump: hint: mend these, or use --force to go on all the same and have the failures \
-             counted\n"
+            "rdump: error: creating database {name}: database \"{name}\" already exists\n\
+             rdump: hint: restore into it by its name with -d and without -C, or replace it with \
+             -C -c\n"
         ),
     );
-    // one that says its provider gets it
+    expect_rdump(
+        &["restore", "-C", "-c", &archive, "-d", &source.conninfo()],
+        1,
+        &format!(
+            "rdump: error: dropping database {name}: cannot drop the currently open database\n\
+             rdump: hint: with -C -c, connect to another database first, such as -d postgres, and \
+             let nobody else be connected to this one\n"
+        ),
+    );
     drop(source);
-    support::rdump_ok(&["restore", "-C", &archive, "-d", &conninfo]);
-    let provider = format!("SELECT datlocprovider FROM pg_database WHERE datname = '{name}'");
-    assert_eq!(hooked::ask(&conninfo, &provider), "c");
+    expect_rdump(
+        &["restore", "-C", "-c", &archive, "-d", &postgres],
+        1,
+        &format!(
+            "rdump: error: dropping database {name}: database \"{name}\" does not exist\n\
+             rdump: hint: leave out -c, or add --if-exists\n"
+        ),
+    );
+    support::rdump_ok(&["restore", "-C", &archive, "-d", &postgres]);
+    server(18).sql("postgres", &format!("DROP DATABASE \"{name}\""));
 }
 
 #[test]
