@@ -81,7 +81,7 @@ pub struct Arguments {
     /// Restore all or nothing, in one transaction on one connection
     #[arg(short = '1', long)]
     single_transaction: bool,
-    /// Go on although the target holds relations or lacks roles or extensions
+    /// Go on although the target holds relations, or (with filters) what is chosen, or lacks roles or extensions
     #[arg(long)]
     force: bool,
 

@@ -101,6 +101,13 @@ impl Selection {
         }
     }
 
+    /// Whether it chooses among objects, so that it may be meant to add to others.
+    pub fn is_of_a_part(&self) -> bool {
+        self.names_objects()
+            || self.listed.is_some()
+            || !(self.schemas.is_empty() && self.excluded_schemas.is_empty())
+    }
+
     fn names_objects(&self) -> bool {
         !(self.tables.is_empty()
             && self.indexes.is_empty()
