@@ -215,6 +215,58 @@ fn missing_roles_in_other_places_and_tablespaces() {
     source.sql(&format!("DROP TABLESPACE \"Space of {name}\""));
 }
 
+/// Who may create databases restores one of his own: that schema public is its owner's, and what is
+/// granted to roles of the server itself, is no obstacle.
+#[test]
+fn a_database_created_by_no_superuser() {
+    for major in support::VERSIONS {
+        let source = small_database(major, "own");
+        let (name, role) = (source.name.clone(), format!("own_{major}"));
+        source.sql(&format!(
+            "CREATE ROLE {role} LOGIN CREATEDB PASSWORD 'own';
+             ALTER DATABASE {name} OWNER TO {role};
+             ALTER SCHEMA sales OWNER TO {role}; ALTER TABLE sales.orders OWNER TO {role};
+             ALTER TABLE customers OWNER TO {role}; ALTER VIEW many OWNER TO {role};
+             ALTER FUNCTION twice OWNER TO {role};
+             GRANT SELECT ON customers TO pg_monitor, pg_database_owner;
+             SET ROLE pg_database_owner; GRANT USAGE ON SCHEMA public TO {role}"
+        ));
+        let folder = Folder::new();
+        let archive = snapshot(&source, &folder);
+        let before = source.server.pg_dump(&[], &source);
+        let server = source.server;
+        drop(source);
+        let conninfo = server
+            .conninfo("postgres")
+            .replace("user=postgres", &format!("user={role}"))
+            .replace("password=test-password", "password=own");
+        expect_rdump(&["restore", "-q", "-C", &archive, "-d", &conninfo], 0, "");
+        let mut pg_dump = server.program("pg_dump");
+        pg_dump.args(["-U", "postgres", &name]);
+        let after = support::run_ok(&mut pg_dump, b"").text();
+        let lines = |text: &str| -> Vec<String> {
+            let differs =
+                |line: &&str| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict");
+            text.lines().filter(differs).map(str::to_owned).collect()
+        };
+        assert_eq!(lines(&before), lines(&after));
+        server.sql("postgres", &format!("DROP DATABASE {name}"));
+        server.sql("postgres", &format!("DROP ROLE {role}"));
+    }
+
+    // 15 has no such role
+    let source = server(18).create_database("predefined");
+    source.sql("CREATE TABLE t (i int); GRANT SELECT ON t TO pg_maintain");
+    let folder = Folder::new();
+    let archive = snapshot(&source, &folder);
+    let target = server(15).create_database("predefined");
+    let finished = support::rdump(&["restore", &archive, "-d", &target.conninfo()]);
+    assert_eq!(finished.code, 1);
+    let line = "  - the server predefines no role \"pg_maintain\", which has privileges: leave out what \
+                names it with -L, or privileges with -x\n";
+    assert!(finished.stderr.contains(line), "{}", finished.stderr);
+}
+
 /// Servers before 15 do not name the provider of a database's locale, and a newer one would take its
 /// template's. Nor would one of 15 in a cluster whose own is another.
 #[test]
