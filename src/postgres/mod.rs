@@ -12,6 +12,7 @@ mod session;
 pub mod settings;
 mod stream;
 pub mod tls;
+mod workers;
 
 pub use postgres_types::Oid;
 
@@ -22,3 +23,4 @@ pub use message::Notice;
 pub use pooler::refuse_transaction_mode;
 pub use rows::{Column, Row, Rows};
 pub use session::{ServerVersion, Session, TransactionState};
+pub use workers::open_workers;

@@ -17,7 +17,6 @@ mod stream;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bstr::BString;
 use tokio::task::JoinSet;
@@ -26,9 +25,9 @@ pub use preflight::{Finding, Severity};
 pub use selection::{Selection, label, parse_list, select};
 
 use crate::archive::{ChunkRecord, Entry, EntryId, Header, Pass, RandomReader, Section};
-use crate::error::{Error, Outcome, Result, SqlState};
+use crate::error::{Error, Outcome, Result};
 use crate::postgres::settings::{refuse_unknown, set};
-use crate::postgres::{Connector, Session, refuse_transaction_mode};
+use crate::postgres::{Connector, Session, open_workers, refuse_transaction_mode};
 use crate::report::Progress;
 use crate::storage::LocalFile;
 use create::{Place, Shared, create, lock};
@@ -227,7 +226,9 @@ async fn run_opened(
         entry.pass == Pass::Main && entry.section != Section::PostData && !is_data(entry)
     })
     .await?;
-    let workers = open_workers(&connector, &opened.header, jobs, &mut warnings).await?;
+    let header = &opened.header;
+    let prepare = async |session: &mut Session| prepare(session, header).await;
+    let workers = open_workers(&mut leader, &connector, jobs, &mut warnings, prepare).await?;
     connections += workers.len();
     let shared = Arc::new(shared);
     leader = match opened.rows {
@@ -249,43 +250,6 @@ async fn run_opened(
         failures,
         warnings,
     })
-}
-
-/// A server answers at once; a pooler whose connections are all taken lets us wait.
-const SETTINGS_WAIT: Duration = Duration::from_secs(5);
-
-/// Connections beside the leader's; where the server has too few, fewer, which is said.
-async fn open_workers(
-    connector: &Connector,
-    header: &Header,
-    jobs: usize,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<Session>> {
-    let mut workers = Vec::new();
-    while workers.len() + 1 < jobs {
-        let opened = async {
-            let mut session = connector.open().await?;
-            match tokio::time::timeout(SETTINGS_WAIT, prepare(&mut session, header)).await {
-                Ok(outcome) => outcome.map(|()| Some(session)),
-                Err(_) => Ok(None),
-            }
-        };
-        match opened.await {
-            Ok(Some(session)) => {
-                workers.push(session);
-                continue;
-            }
-            Ok(None) => {}
-            Err(error) if error.sqlstate() == Some(&SqlState::TOO_MANY_CONNECTIONS) => {}
-            Err(error) => return Err(error.context("opening a connection for loading")),
-        }
-        warnings.push(format!(
-            "the server has too few free connections: using {} instead of {jobs}",
-            workers.len() + 1
-        ));
-        break;
-    }
-    Ok(workers)
 }
 
 /// Tells the display what is to come, where the index of a file says it.

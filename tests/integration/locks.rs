@@ -8,7 +8,7 @@ use rdump::snapshot::{Options, Window};
 
 use crate::errors::{Folder, Other, wait_for, without_since};
 use crate::hooked::{self, Background, count, restored};
-use crate::support::{self, VERSIONS, server};
+use crate::support::{self, Server, VERSIONS, server};
 
 /// Somebody wants a table for himself while it is being copied: he waits for us, and our
 /// connections do not wait for him.
@@ -220,4 +220,59 @@ fn too_few_free_connections() {
         );
         source.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
     }
+}
+
+/// However many connections are asked for, some are left for others.
+#[test]
+fn some_connections_are_left_for_others() {
+    let apart: &'static Server =
+        Box::leak(Box::new(Server::start(18, &["-c", "max_connections=20"])));
+    let source = apart.create_database("greedy");
+    source.sql(
+        "CREATE ROLE other LOGIN PASSWORD 'test-password';
+         CREATE TABLE t AS SELECT i FROM generate_series(1, 10000) i",
+    );
+    let folder = Folder::new();
+    let file = folder.file("archive.rdump");
+    let other = apart
+        .conninfo("postgres")
+        .replace("user=postgres", "user=other");
+    let (hook, tries) = hooked::at(Window::Listed, move || {
+        let clients = "SELECT count(*) FROM pg_stat_activity WHERE datid IS NOT NULL";
+        assert_eq!(hooked::ask(&other, clients), "13", "ours and this one");
+    });
+    let options = Options {
+        jobs: 1000,
+        least_slice: 8192,
+        ..hooked::options(&file, Some(hook))
+    };
+    let report = hooked::run(&source.conninfo(), &options).expect("a snapshot");
+    assert_eq!(tries.count(), 1);
+    // of 20 three are for superusers only
+    assert_eq!(report.connections, 12);
+    let warning = "the server has too few free connections: using 12 instead of 1000 (5 are left \
+                   for others)";
+    assert_eq!(report.warnings, [warning]);
+
+    let target = apart.create_database("greedy_target");
+    let conninfo = target.conninfo();
+    for arguments in [
+        &["restore", "-q", &file, "-d", &conninfo][..],
+        &["verify", "-q", &file, "--against", &conninfo],
+    ] {
+        let finished = support::rdump_ok(&[arguments, &["-j", "1000"]].concat());
+        assert_eq!(finished.stderr, format!("rdump: warning: {warning}\n"));
+    }
+
+    // with no more than those left, the first connection must do
+    let mut held: Vec<Other> = (0..13).map(|_| Other::new(&source)).collect();
+    for other in &mut held {
+        other.run("SELECT 1");
+    }
+    let finished = support::rdump_ok(&["snapshot", "-q", "-d", &source.conninfo(), "-f", &file]);
+    assert_eq!(
+        finished.stderr,
+        "rdump: warning: the server has too few free connections: using 1 instead of 2 (3 are left \
+         for others)\n"
+    );
 }

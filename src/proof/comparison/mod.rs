@@ -115,9 +115,8 @@ impl<R: ReadAt> Run<'_, R> {
         let workers = if self.options.no_data {
             Vec::new()
         } else {
-            let wanted = self.options.jobs.saturating_sub(1);
             self.target
-                .workers(wanted, &mut comparison.warnings)
+                .workers(leader, self.options.jobs, &mut comparison.warnings)
                 .await?
         };
         let catalog = catalog::read(leader, &Scope::default())
