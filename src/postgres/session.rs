@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use super::connect::{CancelHandle, Established};
 use super::copy::{CopyIn, CopyOut};
@@ -53,6 +54,21 @@ pub struct Session {
     database: String,
     /// A COPY is under way, or broke off: nothing else may be sent.
     pub(super) in_copy: bool,
+    unanswered: Arc<Unanswered>,
+}
+
+/// Since when a session waits for the server.
+#[derive(Debug, Default)]
+pub(super) struct Unanswered(Mutex<Option<Instant>>);
+
+impl Unanswered {
+    fn set(&self, since: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    pub fn since(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Notices beyond this many are dropped: a hostile server may not fill our memory.
@@ -70,7 +86,21 @@ impl Session {
             cancel: established.cancel,
             database: established.database,
             in_copy: false,
+            unanswered: Arc::default(),
         }
+    }
+
+    pub(super) fn unanswered(&self) -> &Arc<Unanswered> {
+        &self.unanswered
+    }
+
+    /// The server has been sent something, and will take it or answer unless it waits for a lock.
+    pub(super) fn begin_waiting(&self) {
+        self.unanswered.set(Some(Instant::now()));
+    }
+
+    pub(super) fn end_waiting(&self) {
+        self.unanswered.set(None);
     }
 
     /// For cancelling what this session runs, from elsewhere.
@@ -218,6 +248,8 @@ impl Session {
             let header = self.frames.message().await?;
             match header.tag {
                 tag if tag == expected => {
+                    // rows are on their way
+                    self.end_waiting();
                     self.frames.consume(HEADER + header.length);
                     self.in_copy = true;
                     return Ok(());
@@ -253,6 +285,7 @@ impl Session {
         frame.extend_from_slice(&length.to_be_bytes());
         frame.extend_from_slice(sql);
         frame.push(0);
+        self.begin_waiting();
         self.frames.send(&frame).await?;
         self.frames.flush().await
     }
@@ -294,6 +327,7 @@ impl Session {
             }
         };
         self.in_copy = false;
+        self.end_waiting();
         self.frames.consume(HEADER + header.length);
         Ok(())
     }

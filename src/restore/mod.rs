@@ -17,6 +17,7 @@ mod stream;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bstr::BString;
 use tokio::task::JoinSet;
@@ -28,7 +29,7 @@ use crate::archive::{ChunkRecord, Entry, EntryId, Header, Pass, RandomReader, Se
 use crate::error::{Error, Outcome, Result};
 use crate::postgres::settings::{refuse_unknown, set};
 use crate::postgres::{Connector, Session, open_workers, refuse_transaction_mode};
-use crate::report::Progress;
+use crate::report::{LOCK_PATIENCE, Progress, telling_lock_waits};
 use crate::storage::LocalFile;
 use create::{Place, Shared, create, lock};
 use parallel::{Loads, Parallel};
@@ -62,6 +63,8 @@ pub struct Options {
     pub force: bool,
     /// From a file, a table is loaded by several connections in pieces of about so many bytes.
     pub least_load: u64,
+    /// After so long a wait for a lock it is said who holds it.
+    pub lock_patience: Duration,
 }
 
 impl Default for Options {
@@ -78,6 +81,7 @@ impl Default for Options {
             single_transaction: false,
             force: false,
             least_load: source::LEAST_LOAD,
+            lock_patience: LOCK_PATIENCE,
         }
     }
 }
@@ -113,7 +117,9 @@ pub async fn run(
     progress: Arc<Progress>,
 ) -> Result<Report> {
     let opened = Opened::open(input).await?;
-    let outcome = run_opened(&connector, opened, options, progress).await;
+    let patience = options.lock_patience;
+    let running = run_opened(&connector, opened, options, Arc::clone(&progress));
+    let outcome = telling_lock_waits(&connector, patience, &progress, running).await;
     if outcome.is_err() {
         connector.cancel_all().await;
     }

@@ -1,11 +1,10 @@
 //! The dump engine: from a live database to a sealed archive.
 //!
-//! `lock` takes locks and the snapshot (of `relations`, and says who its `blockers` are),
+//! `lock` takes locks and the snapshot (of `relations`),
 //! `crate::catalog` reads the definitions, `plan` says what to copy, `worker`s copy it into blocks
 //! (`rows`), `sealing` compresses and writes them, and gives the file its name unless there was a
 //! `cancellation`.
 
-mod blockers;
 mod cancellation;
 mod lock;
 mod plan;
@@ -31,7 +30,7 @@ use crate::catalog::{self, Catalog, Scope};
 use crate::error::{Error, Result, ResultExt, SqlState};
 use crate::postgres::settings::{BEGIN_LOOKING, KnownSettings, ROW_SETTINGS};
 use crate::postgres::{Connector, ServerVersion, Session, TransactionState, open_workers};
-use crate::report::Progress;
+use crate::report::{LOCK_PATIENCE, Progress, telling_lock_waits};
 use crate::rows::large_objects;
 use crate::sql;
 use lock::{LockOptions, Snapshot, give_way, lock_and_snapshot};
@@ -96,8 +95,9 @@ pub async fn run_unless_cancelled(
 ) -> Result<Report> {
     let (leader, connector) = connector.first().await?;
     let standby = leader.parameter("in_hot_standby") == Some("on");
-    let outcome =
-        run_with_leader(leader, &connector, options, progress, cancellation, standby).await;
+    let watched = Arc::clone(&progress);
+    let running = run_with_leader(leader, &connector, options, progress, cancellation, standby);
+    let outcome = telling_lock_waits(&connector, LOCK_PATIENCE, &watched, running).await;
     if outcome.is_err() {
         connector.cancel_all().await;
     }
