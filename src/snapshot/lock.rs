@@ -50,7 +50,7 @@ const MAX_TRIES: u32 = 50;
 const LOCK_BATCH: usize = 500;
 
 pub struct LockOptions {
-    /// How long to wait for a lock that another session holds.
+    /// How long to wait for a lock that another session holds. Zero: no limit.
     pub wait: Duration,
     /// The database's encoding.
     pub encoding: String,

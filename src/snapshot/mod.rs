@@ -53,6 +53,7 @@ pub struct Options {
     /// Connections that copy, the leader's among them.
     pub jobs: usize,
     pub codec: Codec,
+    /// Zero: no limit.
     pub lock_wait: Duration,
     /// Wait for the disk before success is reported.
     pub sync: bool,

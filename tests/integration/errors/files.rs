@@ -400,7 +400,7 @@ fn command_lines_that_are_not_understood() {
     assert_says(
         &snapshot(&["--lock-wait-timeout", "soon"]),
         2,
-        "rdump: error: not a time: \"soon\"\nrdump: hint: for example 30000, 30s or 5min\n",
+        "rdump: error: not a time: \"soon\"\nrdump: hint: for example 30000, 1.5s or 5min, or 0 for no limit\n",
     );
     for arguments in [
         vec!["snapshot", "--no-such-flag"],
