@@ -45,7 +45,7 @@ pub struct Arguments {
     /// Do not restore objects in this schema (may be repeated)
     #[arg(short = 'N', long = "exclude-schema", value_name = "NAME")]
     exclude_schemas: Vec<String>,
-    /// Restore only this table, view or sequence (may be repeated)
+    /// Restore only this table, view or sequence; its schema is given with -n (may be repeated)
     #[arg(short = 't', long = "table", value_name = "NAME")]
     tables: Vec<String>,
     /// Restore only this index (may be repeated)

@@ -173,10 +173,17 @@ async fn run_opened(
     options.selection.refuse_unknown(&opened.entries)?;
     let mut entries = selection::select(&opened.entries, &options.selection);
     entries.retain(|entry| options.create_database || !entry.is_of_database());
+    let unmatched = options.selection.unmatched(&opened.entries);
     if entries.is_empty() {
+        let hint = unmatched.into_iter().map(|(_, hint)| hint).next();
         return Err(Error::new("nothing in the archive matches the filters")
-            .hint("rdump show lists what it holds"));
+            .hint(hint.unwrap_or_else(|| "rdump show lists what it holds".to_owned())));
     }
+    warnings.extend(
+        unmatched
+            .iter()
+            .map(|(what, hint)| format!("{what} ({hint})")),
+    );
     let (mut leader, mut connector) = connector.clone().first().await?;
     preflight::refuse_unsupported(&leader)?;
     warnings.extend(leader.take_warnings());

@@ -1,6 +1,6 @@
 //! The filters of restore, judged by pg_restore: the same flags make the same database.
 
-use super::errors::{Folder, snapshot};
+use super::errors::{Folder, expect_rdump, snapshot};
 use crate::support::{self, TestDatabase, VERSIONS, server};
 
 const SCHEMA: &str = r#"
@@ -223,6 +223,70 @@ fn a_list_chooses_and_orders() {
             .contains("line 1 of the list does not begin with the number of an entry"),
         "{}",
         finished.stderr
+    );
+}
+
+/// Names that nothing has are told, with what was probably meant.
+#[test]
+fn names_that_match_nothing() {
+    server(18).ensure_roles();
+    let source = server(18).create_database("unmatched");
+    source.sql(SCHEMA);
+    let folder = Folder::new();
+    let archive = snapshot(&source, &folder);
+    let target = target(18, "sales other");
+    let conninfo = target.conninfo();
+    let restore = ["restore", "-q", "-d", &conninfo, &archive];
+    for (more, hint) in [
+        (
+            &["-t", "sales.item"][..],
+            "name the schema apart: -n sales -t item",
+        ),
+        (
+            &["-I", "\"sales\".\"item_name\""],
+            "name the schema apart: -n sales -I item_name",
+        ),
+        (
+            &["-P", "sales.twice(int, text)"],
+            "name the schema apart: -n sales -P 'twice(int, text)'",
+        ),
+        (
+            &["-P", "twice"],
+            "give its argument types as well; the archive has twice(integer), twice(text)",
+        ),
+        (&["-n", "nowhere"], "rdump show lists what it holds"),
+    ] {
+        let arguments = [&restore[..], more].concat();
+        expect_rdump(
+            &arguments,
+            1,
+            &format!(
+                "rdump: error: nothing in the archive matches the filters\nrdump: hint: {hint}\n"
+            ),
+        );
+    }
+    // beside others
+    expect_rdump(
+        &[
+            &restore[..],
+            &["-t", "plain", "-t", "sales.item", "-T", "none"],
+        ]
+        .concat(),
+        0,
+        "rdump: warning: -t sales.item matches nothing in the archive (name the schema apart: -n \
+         sales -t item)\n\
+         rdump: warning: -T none matches nothing in the archive (rdump show lists what it holds)\n",
+    );
+    expect_rdump(
+        &[&restore[..], &["-P", " twice ( int )", "-P", "act( )"]].concat(),
+        0,
+        "",
+    );
+    let functions = "SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY proname) FROM pg_proc
+                     WHERE oid >= 16384";
+    assert_eq!(
+        target.query_text(functions),
+        "sales.act() sales.twice(integer)"
     );
 }
 
