@@ -20,7 +20,8 @@ pub struct Arguments {
     /// The archive; `-` for standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Connections that load and build at once [default: 2]
+    /// Connections that load and build at once; fewer where the server would have none left for others
+    /// [default: 2]
     #[arg(short = 'j', long = "parallel", visible_alias = "jobs", value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=1000))]
     parallel: Option<u16>,

@@ -19,7 +19,7 @@ pub struct Arguments {
     /// Archive to write; `-` for standard output. An existing file is replaced once the new one is complete
     #[arg(short = 'f', long, value_name = "FILE")]
     file: PathBuf,
-    /// Connections that copy at once
+    /// Connections that copy at once; fewer where the server would have none left for others
     #[arg(short = 'j', long, visible_alias = "parallel", value_name = "N", default_value_t = 2,
           value_parser = clap::value_parser!(u16).range(1..=1000))]
     jobs: u16,

@@ -23,7 +23,6 @@ pub struct Connector {
 #[derive(Debug)]
 struct Opened {
     cancel: CancelHandle,
-    process: i32,
     target: ConnectionTarget,
     unanswered: Weak<Unanswered>,
 }
@@ -103,7 +102,6 @@ impl Connector {
             .unwrap_or_else(PoisonError::into_inner)
             .push(Opened {
                 cancel: session.cancel_handle(),
-                process: session.backend_pid(),
                 target: self.target.clone(),
                 unanswered: Arc::downgrade(session.unanswered()),
             });
@@ -113,15 +111,27 @@ impl Connector {
     /// Those of the sessions that have waited for the server for so long.
     pub fn overdue(&self, patience: Duration) -> Option<Overdue> {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_overdue = |one: &&Opened| {
-            let since = one.unanswered.upgrade().and_then(|one| one.since());
-            since.is_some_and(|since| since.elapsed() >= patience)
-        };
-        let overdue: Vec<&Opened> = opened.iter().filter(is_overdue).collect();
+        let mut overdue = Vec::new();
+        let mut own = Vec::new();
+        let mut connector = None;
+        for one in opened.iter() {
+            // None: the session is gone
+            let Some(unanswered) = one.unanswered.upgrade() else {
+                continue;
+            };
+            own.push(unanswered.process());
+            if unanswered
+                .since()
+                .is_some_and(|since| since.elapsed() >= patience)
+            {
+                overdue.push(unanswered.process());
+                connector.get_or_insert_with(|| Connector::new(one.target.clone()));
+            }
+        }
         Some(Overdue {
-            connector: Connector::new(overdue.first()?.target.clone()),
-            processes: overdue.iter().map(|one| one.process).collect(),
-            own: opened.iter().map(|one| one.process).collect(),
+            connector: connector?,
+            processes: overdue,
+            own,
         })
     }
 

@@ -6,8 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+
+use bstr::BString;
 
 use super::connect::{CancelHandle, Established};
 use super::copy::{CopyIn, CopyOut};
@@ -57,17 +60,24 @@ pub struct Session {
     unanswered: Arc<Unanswered>,
 }
 
-/// Since when a session waits for the server.
+/// Since when a session waits for the server, and for which of its processes.
 #[derive(Debug, Default)]
-pub(super) struct Unanswered(Mutex<Option<Instant>>);
+pub(super) struct Unanswered {
+    since: Mutex<Option<Instant>>,
+    process: AtomicI32,
+}
 
 impl Unanswered {
     fn set(&self, since: Option<Instant>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
     pub fn since(&self) -> Option<Instant> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn process(&self) -> i32 {
+        self.process.load(Ordering::Relaxed)
     }
 }
 
@@ -77,6 +87,10 @@ const MAX_NOTICES: usize = 1000;
 impl Session {
     /// Takes over a connection that has just been authenticated and is idle.
     pub fn new(established: Established) -> Session {
+        let unanswered = Unanswered::default();
+        unanswered
+            .process
+            .store(established.backend_pid, Ordering::Relaxed);
         Session {
             frames: FrameStream::new(established.transport),
             parameters: established.parameters,
@@ -86,8 +100,17 @@ impl Session {
             cancel: established.cancel,
             database: established.database,
             in_copy: false,
-            unanswered: Arc::default(),
+            unanswered: Arc::new(unanswered),
         }
+    }
+
+    /// Runs SQL, and keeps which process of the server ran it: a pooler announces another one. Takes
+    /// the transaction's snapshot.
+    pub async fn execute_by_known_process(&mut self, mut sql: BString) -> Result<()> {
+        sql.extend_from_slice(b"SELECT pg_catalog.pg_backend_pid() AS pid");
+        let process = self.query(sql).await?.only()?.number("pid")?;
+        self.unanswered.process.store(process, Ordering::Relaxed);
+        Ok(())
     }
 
     pub(super) fn unanswered(&self) -> &Arc<Unanswered> {

@@ -315,7 +315,7 @@ async fn prepare(session: &mut Session, header: &Header) -> Result<()> {
         text.extend_from_slice(&set(name, value));
     }
     session
-        .execute(text)
+        .execute_by_known_process(text)
         .await
         .map_err(|error| error.context("setting up the connection"))
 }

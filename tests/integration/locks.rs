@@ -282,7 +282,7 @@ fn some_connections_are_left_for_others() {
 
 /// Runs something that waits for locks, until it has warned of as many who hold them; then `release`,
 /// and it must come to its end.
-fn warned(
+pub fn warned(
     run: impl AsyncFnOnce(Arc<Progress>) -> rdump::Result<()>,
     warnings: usize,
     release: impl FnOnce(),

@@ -104,7 +104,7 @@ impl Target {
         ));
         let mut begin = BString::from("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n");
         begin.extend_from_slice(&settings);
-        leader.execute(begin).await?;
+        leader.execute_by_known_process(begin).await?;
         let rows = leader
             .query("SELECT pg_export_snapshot() AS id, current_database() AS database")
             .await?;
@@ -140,7 +140,7 @@ impl Target {
             sql::literal(&self.snapshot)
         );
         begin.extend_from_slice(&self.settings);
-        session.execute(begin).await.map_err(|error| {
+        session.execute_by_known_process(begin).await.map_err(|error| {
             error
                 .context("sharing the snapshot with another connection")
                 .hint("all connections must reach the same server; behind a pooler that spreads them, connect to the server itself")
