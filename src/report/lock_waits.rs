@@ -22,36 +22,49 @@ pub async fn telling_lock_waits<T>(
     progress: &Progress,
     run: impl Future<Output = T>,
 ) -> T {
-    let mut watch = Box::pin(watch(connector, patience, progress));
+    let mut looking = None;
     let mut run = Box::pin(run);
-    tokio::select! {
+    let outcome = tokio::select! {
         biased;
         outcome = &mut run => outcome,
-        never = &mut watch => match never {},
+        never = watch(connector, patience, progress, &mut looking) => match never {},
+    };
+    end(&mut looking).await;
+    outcome
+}
+
+/// A session that looks for blockers, while one is needed.
+type Looking = Option<(Session, KnownSettings)>;
+
+async fn end(looking: &mut Looking) {
+    if let Some((session, _)) = looking.take() {
+        session.close().await;
     }
 }
 
-async fn watch(connector: &Connector, patience: Duration, progress: &Progress) -> Infallible {
+async fn watch(
+    connector: &Connector,
+    patience: Duration,
+    progress: &Progress,
+    looking: &mut Looking,
+) -> Infallible {
     let mut told = HashSet::new();
-    let mut looking = None;
     let mut has_failed = false;
     loop {
         tokio::time::sleep(patience / 4).await;
         let Some(overdue) = connector.overdue(patience) else {
-            if let Some((session, _)) = looking.take() {
-                Session::close(session).await;
-            }
+            end(looking).await;
             continue;
         };
         // a look must not wait for what it looks at
-        let look = tokio::time::timeout(LOCK_PATIENCE, look(&mut looking, &overdue, patience));
+        let look = tokio::time::timeout(LOCK_PATIENCE, look(looking, &overdue, patience));
         let outcome = look
             .await
             .unwrap_or_else(|_| Err(Error::new("the server does not answer")));
         match outcome {
             Ok(waits) => tell(waits, &mut told, progress),
             Err(error) => {
-                looking = None;
+                *looking = None;
                 // it may be that no connection is left; the run itself goes on
                 if !std::mem::replace(&mut has_failed, true) {
                     progress.log(|| format!("could not look for locks that others hold: {error}"));
@@ -61,11 +74,7 @@ async fn watch(connector: &Connector, patience: Duration, progress: &Progress) -
     }
 }
 
-async fn look(
-    looking: &mut Option<(Session, KnownSettings)>,
-    overdue: &Overdue,
-    patience: Duration,
-) -> Result<Vec<Wait>> {
+async fn look(looking: &mut Looking, overdue: &Overdue, patience: Duration) -> Result<Vec<Wait>> {
     let (session, known) = match looking {
         Some(looking) => looking,
         None => {
