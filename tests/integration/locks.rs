@@ -225,6 +225,15 @@ fn too_few_free_connections() {
     }
 }
 
+/// Waits until sessions that have ended are gone from the server as well.
+fn settle(server: &'static Server) {
+    wait_for("no other session is left", 30, || {
+        count(server, "datid IS NOT NULL") == 1
+    });
+    // nor that which looked
+    std::thread::sleep(Duration::from_millis(300));
+}
+
 /// However many connections are asked for, some are left for others.
 #[test]
 fn some_connections_are_left_for_others() {
@@ -249,6 +258,7 @@ fn some_connections_are_left_for_others() {
         least_slice: 8192,
         ..hooked::options(&file, Some(hook))
     };
+    settle(apart);
     let report = hooked::run(&source.conninfo(), &options).expect("a snapshot");
     assert_eq!(tries.count(), 1);
     // of 20 three are for superusers only
@@ -263,10 +273,12 @@ fn some_connections_are_left_for_others() {
         &["restore", "-q", &file, "-d", &conninfo][..],
         &["verify", "-q", &file, "--against", &conninfo],
     ] {
+        settle(apart);
         let finished = support::rdump_ok(&[arguments, &["-j", "1000"]].concat());
         assert_eq!(finished.stderr, format!("rdump: warning: {warning}\n"));
     }
 
+    settle(apart);
     // with no more than those left, the first connection must do
     let mut held: Vec<Other> = (0..13).map(|_| Other::new(&source)).collect();
     for other in &mut held {
