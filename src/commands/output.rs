@@ -75,23 +75,26 @@ impl OutputArguments {
 
     /// The progress of a run, which with -v names its steps.
     pub fn progress(&self) -> Arc<Progress> {
-        let json = self.json;
-        Arc::new(if !self.verbose {
-            Progress::default()
-        } else if json {
-            Progress::with_log(|line| {
+        let output = *self;
+        let clear = || {
+            if std::io::stderr().is_terminal() {
+                let _ = write!(std::io::stderr().lock(), "\r\x1b[K");
+            }
+        };
+        let progress = match (self.verbose, self.json) {
+            (false, _) => Progress::default(),
+            (true, true) => Progress::with_log(|line| {
                 print_json(&serde_json::json!({"type": "step", "message": line}));
-            })
-        } else {
-            let clear = if std::io::stderr().is_terminal() {
-                "\r\x1b[K"
-            } else {
-                ""
-            };
-            Progress::with_log(move |line| {
-                let _ = writeln!(std::io::stderr().lock(), "{clear}rdump: {line}");
-            })
-        })
+            }),
+            (true, false) => Progress::with_log(move |line| {
+                clear();
+                tell(line);
+            }),
+        };
+        Arc::new(progress.on_warning(move |line| {
+            clear();
+            output.warn(line);
+        }))
     }
 
     /// Shows progress until the guard is dropped: a line that rewrites itself on a terminal, one

@@ -20,7 +20,8 @@ pub struct Arguments {
     /// The archive; `-` for standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Connections that load and build at once [default: 2]
+    /// Connections that load and build at once; fewer where the server would have none left for others
+    /// [default: 2]
     #[arg(short = 'j', long = "parallel", visible_alias = "jobs", value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=1000))]
     parallel: Option<u16>,
@@ -45,7 +46,7 @@ pub struct Arguments {
     /// Do not restore objects in this schema (may be repeated)
     #[arg(short = 'N', long = "exclude-schema", value_name = "NAME")]
     exclude_schemas: Vec<String>,
-    /// Restore only this table, view or sequence (may be repeated)
+    /// Restore only this table, view or sequence; its schema is given with -n (may be repeated)
     #[arg(short = 't', long = "table", value_name = "NAME")]
     tables: Vec<String>,
     /// Restore only this index (may be repeated)
@@ -81,7 +82,7 @@ pub struct Arguments {
     /// Restore all or nothing, in one transaction on one connection
     #[arg(short = '1', long)]
     single_transaction: bool,
-    /// Go on although the target holds relations or lacks roles or extensions
+    /// Go on although the target holds relations, or (with filters) what is chosen, or lacks roles or extensions
     #[arg(long)]
     force: bool,
 

@@ -19,7 +19,7 @@ pub struct Arguments {
     /// Archive to write; `-` for standard output. An existing file is replaced once the new one is complete
     #[arg(short = 'f', long, value_name = "FILE")]
     file: PathBuf,
-    /// Connections that copy at once
+    /// Connections that copy at once; fewer where the server would have none left for others
     #[arg(short = 'j', long, visible_alias = "parallel", value_name = "N", default_value_t = 2,
           value_parser = clap::value_parser!(u16).range(1..=1000))]
     jobs: u16,
@@ -31,7 +31,8 @@ pub struct Arguments {
         default_value = "zstd:1"
     )]
     compress: String,
-    /// Give up when a table cannot be locked within this time: milliseconds, or a number with ms, s, min or h
+    /// Give up when a table cannot be locked within this time: milliseconds, or a number with us, ms, s,
+    /// min, h or d; 0 for no limit
     #[arg(long, value_name = "TIME", default_value = "5min")]
     lock_wait_timeout: String,
     /// Leave out large objects
@@ -137,25 +138,79 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// As pg_dump's --lock-wait-timeout: what SET statement_timeout takes.
+/// As PostgreSQL's own time settings: a number that may have a fraction and a unit, else it is of
+/// milliseconds; 0 is no limit. What is more than 0 does not become it by rounding.
 fn parse_time(text: &str) -> Result<Duration> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match &text[digits.len()..] {
-        "" | "ms" => 1,
-        "s" => 1_000,
-        "min" => 60_000,
-        "h" => 3_600_000,
-        _ => 0,
-    };
-    digits
+    let number = text
         .trim()
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(factor))
-        // the server's own limit is 2^31 - 1 ms
-        .filter(|&milliseconds| milliseconds > 0 && milliseconds < 1 << 31)
-        .map(Duration::from_millis)
-        .ok_or_else(|| {
-            Error::usage(format!("not a time: \"{text}\"")).hint("for example 30000, 30s or 5min")
+        .trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let milliseconds = match &text.trim()[number.len()..] {
+        "us" => Some(0.001),
+        "" | "ms" => Some(1.0),
+        "s" => Some(1_000.0),
+        "min" => Some(60_000.0),
+        "h" => Some(3_600_000.0),
+        "d" => Some(86_400_000.0),
+        _ => None,
+    };
+    let is_plain = |text: &&str| text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    milliseconds
+        .zip(
+            Some(number.trim())
+                .filter(is_plain)
+                .and_then(|number| number.parse::<f64>().ok()),
+        )
+        .map(|(factor, number)| match number * factor {
+            0.0 => 0.0,
+            more => more.round().max(1.0),
         })
+        // the server's own limit
+        .filter(|time| *time <= f64::from(i32::MAX))
+        .map(|time| Duration::from_millis(time as u64))
+        .ok_or_else(|| {
+            Error::usage(format!("not a time: \"{text}\""))
+                .hint("for example 30000, 1.5s or 5min, or 0 for no limit")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_time;
+
+    #[test]
+    fn times_as_postgresql_reads_them() {
+        for (text, milliseconds) in [
+            ("0", 0),
+            ("0s", 0),
+            ("100", 100),
+            ("1.5s", 1500),
+            (".5s", 500),
+            ("2.", 2),
+            (" 1.5 min ", 90_000),
+            ("1d", 86_400_000),
+            ("1500us", 2),
+            ("0.1", 1),
+            ("2147483647", 2_147_483_647),
+        ] {
+            let time = parse_time(text).expect(text);
+            assert_eq!(time.as_millis(), milliseconds, "{text}");
+        }
+        for text in [
+            "",
+            "s",
+            ".",
+            "soon",
+            "-1",
+            "1.5.5s",
+            "1e3",
+            "inf",
+            "NaN",
+            "5 m",
+            "5S",
+            "2147483648",
+            "25d",
+        ] {
+            assert!(parse_time(text).is_err(), "{text}");
+        }
+    }
 }

@@ -1,11 +1,12 @@
 //! Opens sessions on one server, and can cancel all that they run.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use super::connect::{CancelHandle, Endpoint, Established, establish};
 use super::conninfo::ConnectionTarget;
 use super::pooler::refuse_transaction_mode;
-use super::session::Session;
+use super::session::{Session, Unanswered};
 use crate::error::Result;
 use crate::sql;
 
@@ -15,7 +16,24 @@ pub struct Connector {
     target: ConnectionTarget,
     /// Taken on by SET ROLE in every session.
     role: Option<String>,
-    opened: Arc<Mutex<Vec<CancelHandle>>>,
+    opened: Arc<Mutex<Vec<Opened>>>,
+}
+
+/// A session that was opened, and may be gone.
+#[derive(Debug)]
+struct Opened {
+    cancel: CancelHandle,
+    target: ConnectionTarget,
+    unanswered: Weak<Unanswered>,
+}
+
+/// Sessions that the server has not answered for a while.
+pub struct Overdue {
+    /// Where the first of them is; what it opens is not its sibling.
+    pub connector: Connector,
+    pub processes: Vec<i32>,
+    /// All sessions of the run.
+    pub own: Vec<i32>,
 }
 
 impl Connector {
@@ -82,8 +100,39 @@ impl Connector {
         self.opened
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(session.cancel_handle());
+            .push(Opened {
+                cancel: session.cancel_handle(),
+                target: self.target.clone(),
+                unanswered: Arc::downgrade(session.unanswered()),
+            });
         session
+    }
+
+    /// Those of the sessions that have waited for the server for so long.
+    pub fn overdue(&self, patience: Duration) -> Option<Overdue> {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut overdue = Vec::new();
+        let mut own = Vec::new();
+        let mut connector = None;
+        for one in opened.iter() {
+            // None: the session is gone
+            let Some(unanswered) = one.unanswered.upgrade() else {
+                continue;
+            };
+            own.push(unanswered.process());
+            if unanswered
+                .since()
+                .is_some_and(|since| since.elapsed() >= patience)
+            {
+                overdue.push(unanswered.process());
+                connector.get_or_insert_with(|| Connector::new(one.target.clone()));
+            }
+        }
+        Some(Overdue {
+            connector: connector?,
+            processes: overdue,
+            own,
+        })
     }
 
     async fn take_role(&self, session: &mut Session) -> Result<()> {
@@ -100,12 +149,12 @@ impl Connector {
     /// Cancels whatever any of the sessions is running: a backend in the middle of a COPY or an
     /// index build would not notice soon that its client is gone.
     pub async fn cancel_all(&self) {
-        let handles =
+        let opened =
             std::mem::take(&mut *self.opened.lock().unwrap_or_else(PoisonError::into_inner));
-        let requests: Vec<_> = handles
+        let requests: Vec<_> = opened
             .into_iter()
             // a session that has ended cannot be cancelled; that is no failure
-            .map(|handle| tokio::spawn(async move { handle.cancel().await.is_ok() }))
+            .map(|one| tokio::spawn(async move { one.cancel.cancel().await.is_ok() }))
             .collect();
         for request in requests {
             let _ = request.await;

@@ -158,16 +158,19 @@ impl<'a> CopyIn<'a> {
     /// Sends rows; frames need not end where rows do. An error that the server raised meanwhile
     /// ends the COPY and is returned.
     pub async fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        self.session.begin_waiting();
         for piece in bytes.chunks(SEND_FRAME) {
             let mut header = [message::COPY_DATA, 0, 0, 0, 0];
             header[1..].copy_from_slice(&(piece.len() as u32 + 4).to_be_bytes());
             self.send_frame(&header, piece).await?;
         }
+        self.session.end_waiting();
         Ok(())
     }
 
     /// Ends the COPY; returns the rows that the server counted.
     pub async fn finish(mut self) -> Result<u64> {
+        self.session.begin_waiting();
         self.send_frame(&[message::COPY_DONE, 0, 0, 0, 4], &[])
             .await?;
         self.session.frames.flush().await?;

@@ -6,7 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use bstr::BString;
 
 use super::connect::{CancelHandle, Established};
 use super::copy::{CopyIn, CopyOut};
@@ -53,6 +57,28 @@ pub struct Session {
     database: String,
     /// A COPY is under way, or broke off: nothing else may be sent.
     pub(super) in_copy: bool,
+    unanswered: Arc<Unanswered>,
+}
+
+/// Since when a session waits for the server, and for which of its processes.
+#[derive(Debug, Default)]
+pub(super) struct Unanswered {
+    since: Mutex<Option<Instant>>,
+    process: AtomicI32,
+}
+
+impl Unanswered {
+    fn set(&self, since: Option<Instant>) {
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    pub fn since(&self) -> Option<Instant> {
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn process(&self) -> i32 {
+        self.process.load(Ordering::Relaxed)
+    }
 }
 
 /// Notices beyond this many are dropped: a hostile server may not fill our memory.
@@ -61,6 +87,10 @@ const MAX_NOTICES: usize = 1000;
 impl Session {
     /// Takes over a connection that has just been authenticated and is idle.
     pub fn new(established: Established) -> Session {
+        let unanswered = Unanswered::default();
+        unanswered
+            .process
+            .store(established.backend_pid, Ordering::Relaxed);
         Session {
             frames: FrameStream::new(established.transport),
             parameters: established.parameters,
@@ -70,7 +100,30 @@ impl Session {
             cancel: established.cancel,
             database: established.database,
             in_copy: false,
+            unanswered: Arc::new(unanswered),
         }
+    }
+
+    /// Runs SQL, and keeps which process of the server ran it: a pooler announces another one. Takes
+    /// the transaction's snapshot.
+    pub async fn execute_by_known_process(&mut self, mut sql: BString) -> Result<()> {
+        sql.extend_from_slice(b"SELECT pg_catalog.pg_backend_pid() AS pid");
+        let process = self.query(sql).await?.only()?.number("pid")?;
+        self.unanswered.process.store(process, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(super) fn unanswered(&self) -> &Arc<Unanswered> {
+        &self.unanswered
+    }
+
+    /// The server has been sent something, and will take it or answer unless it waits for a lock.
+    pub(super) fn begin_waiting(&self) {
+        self.unanswered.set(Some(Instant::now()));
+    }
+
+    pub(super) fn end_waiting(&self) {
+        self.unanswered.set(None);
     }
 
     /// For cancelling what this session runs, from elsewhere.
@@ -218,6 +271,8 @@ impl Session {
             let header = self.frames.message().await?;
             match header.tag {
                 tag if tag == expected => {
+                    // rows are on their way
+                    self.end_waiting();
                     self.frames.consume(HEADER + header.length);
                     self.in_copy = true;
                     return Ok(());
@@ -253,6 +308,7 @@ impl Session {
         frame.extend_from_slice(&length.to_be_bytes());
         frame.extend_from_slice(sql);
         frame.push(0);
+        self.begin_waiting();
         self.frames.send(&frame).await?;
         self.frames.flush().await
     }
@@ -294,6 +350,7 @@ impl Session {
             }
         };
         self.in_copy = false;
+        self.end_waiting();
         self.frames.consume(HEADER + header.length);
         Ok(())
     }

@@ -3,9 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use crate::postgres::blockers::Blocker;
+
 pub struct Progress {
     started: Instant,
     log: Option<Log>,
+    warn: Option<Log>,
     rows: AtomicU64,
     bytes: AtomicU64,
     tables: AtomicU64,
@@ -14,7 +17,7 @@ pub struct Progress {
     bytes_expected: AtomicU64,
 }
 
-/// Where lines about single steps go.
+/// Where lines go.
 type Log = Box<dyn Fn(&str) + Send + Sync>;
 
 /// The numbers at one moment.
@@ -37,6 +40,7 @@ impl Default for Progress {
         Progress {
             started: Instant::now(),
             log: None,
+            warn: None,
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             tables: AtomicU64::new(0),
@@ -60,6 +64,28 @@ impl Progress {
             log: Some(Box::new(log)),
             ..Progress::default()
         }
+    }
+
+    /// Hands what a user should know while the run goes on to `warn`, from any thread.
+    pub fn on_warning(self, warn: impl Fn(&str) + Send + Sync + 'static) -> Progress {
+        Progress {
+            warn: Some(Box::new(warn)),
+            ..self
+        }
+    }
+
+    pub fn warn(&self, line: &str) {
+        if let Some(warn) = &self.warn {
+            warn(line);
+        }
+    }
+
+    /// What somebody who holds a lock runs.
+    pub fn log_query(&self, blocker: &Blocker) {
+        let Some(process) = blocker.process.filter(|_| !blocker.query.is_empty()) else {
+            return;
+        };
+        self.log(|| format!("process {process} runs, or ran last: {}", blocker.query));
     }
 
     /// One step; the line is made only where somebody wants it.

@@ -5,6 +5,7 @@
 //! Errors of single entries are counted and listed, as pg_restore does, unless asked otherwise.
 
 mod create;
+mod database;
 mod load;
 mod parallel;
 mod preflight;
@@ -18,18 +19,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bstr::{BString, ByteSlice};
+use bstr::BString;
 use tokio::task::JoinSet;
 
 pub use preflight::{Finding, Severity};
 pub use selection::{Selection, label, parse_list, select};
 
 use crate::archive::{ChunkRecord, Entry, EntryId, Header, Pass, RandomReader, Section};
-use crate::error::{Error, Outcome, Result, SqlState};
+use crate::error::{Error, Outcome, Result};
 use crate::postgres::settings::{refuse_unknown, set};
-use crate::postgres::{Connector, Session, refuse_transaction_mode};
-use crate::report::Progress;
-use crate::sql;
+use crate::postgres::{Connector, Session, open_workers, refuse_transaction_mode};
+use crate::report::{LOCK_PATIENCE, Progress, telling_lock_waits};
 use crate::storage::LocalFile;
 use create::{Place, Shared, create, lock};
 use parallel::{Loads, Parallel};
@@ -63,6 +63,8 @@ pub struct Options {
     pub force: bool,
     /// From a file, a table is loaded by several connections in pieces of about so many bytes.
     pub least_load: u64,
+    /// After so long a wait for a lock it is said who holds it.
+    pub lock_patience: Duration,
 }
 
 impl Default for Options {
@@ -79,6 +81,7 @@ impl Default for Options {
             single_transaction: false,
             force: false,
             least_load: source::LEAST_LOAD,
+            lock_patience: LOCK_PATIENCE,
         }
     }
 }
@@ -114,7 +117,9 @@ pub async fn run(
     progress: Arc<Progress>,
 ) -> Result<Report> {
     let opened = Opened::open(input).await?;
-    let outcome = run_opened(&connector, opened, options, progress).await;
+    let patience = options.lock_patience;
+    let running = run_opened(&connector, opened, options, Arc::clone(&progress));
+    let outcome = telling_lock_waits(&connector, patience, &progress, running).await;
     if outcome.is_err() {
         connector.cancel_all().await;
     }
@@ -168,10 +173,17 @@ async fn run_opened(
     options.selection.refuse_unknown(&opened.entries)?;
     let mut entries = selection::select(&opened.entries, &options.selection);
     entries.retain(|entry| options.create_database || !entry.is_of_database());
+    let unmatched = options.selection.unmatched(&opened.entries);
     if entries.is_empty() {
+        let hint = unmatched.into_iter().map(|(_, hint)| hint).next();
         return Err(Error::new("nothing in the archive matches the filters")
-            .hint("rdump show lists what it holds"));
+            .hint(hint.unwrap_or_else(|| "rdump show lists what it holds".to_owned())));
     }
+    warnings.extend(
+        unmatched
+            .iter()
+            .map(|(what, hint)| format!("{what} ({hint})")),
+    );
     let (mut leader, mut connector) = connector.clone().first().await?;
     preflight::refuse_unsupported(&leader)?;
     warnings.extend(leader.take_warnings());
@@ -187,7 +199,7 @@ async fn run_opened(
     }
     warnings.extend(others.iter().map(ToString::to_string));
     if options.create_database {
-        (leader, connector) = create_database(leader, &connector, &opened, &options).await?;
+        (leader, connector) = database::create(leader, &connector, &opened, &options).await?;
         prepare(&mut leader, &opened.header).await?;
         // created; left to do are its owner, comment, settings and privileges
         for entry in entries.iter_mut().filter(|entry| entry.kind == "DATABASE") {
@@ -227,7 +239,9 @@ async fn run_opened(
         entry.pass == Pass::Main && entry.section != Section::PostData && !is_data(entry)
     })
     .await?;
-    let workers = open_workers(&connector, &opened.header, jobs, &mut warnings).await?;
+    let header = &opened.header;
+    let prepare = async |session: &mut Session| prepare(session, header).await;
+    let workers = open_workers(&mut leader, &connector, jobs, &mut warnings, prepare).await?;
     connections += workers.len();
     let shared = Arc::new(shared);
     leader = match opened.rows {
@@ -249,43 +263,6 @@ async fn run_opened(
         failures,
         warnings,
     })
-}
-
-/// A server answers at once; a pooler whose connections are all taken lets us wait.
-const SETTINGS_WAIT: Duration = Duration::from_secs(5);
-
-/// Connections beside the leader's; where the server has too few, fewer, which is said.
-async fn open_workers(
-    connector: &Connector,
-    header: &Header,
-    jobs: usize,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<Session>> {
-    let mut workers = Vec::new();
-    while workers.len() + 1 < jobs {
-        let opened = async {
-            let mut session = connector.open().await?;
-            match tokio::time::timeout(SETTINGS_WAIT, prepare(&mut session, header)).await {
-                Ok(outcome) => outcome.map(|()| Some(session)),
-                Err(_) => Ok(None),
-            }
-        };
-        match opened.await {
-            Ok(Some(session)) => {
-                workers.push(session);
-                continue;
-            }
-            Ok(None) => {}
-            Err(error) if error.sqlstate() == Some(&SqlState::TOO_MANY_CONNECTIONS) => {}
-            Err(error) => return Err(error.context("opening a connection for loading")),
-        }
-        warnings.push(format!(
-            "the server has too few free connections: using {} instead of {jobs}",
-            workers.len() + 1
-        ));
-        break;
-    }
-    Ok(workers)
 }
 
 /// Tells the display what is to come, where the index of a file says it.
@@ -338,7 +315,7 @@ async fn prepare(session: &mut Session, header: &Header) -> Result<()> {
         text.extend_from_slice(&set(name, value));
     }
     session
-        .execute(text)
+        .execute_by_known_process(text)
         .await
         .map_err(|error| error.context("setting up the connection"))
 }
@@ -479,46 +456,6 @@ async fn settle(session: &mut Session, shared: &Shared) -> Result<()> {
         .await
         .map(drop)
         .map_err(|error| error.context("making the restore durable"))
-}
-
-/// Creates the archive's database and connects to it.
-async fn create_database(
-    mut session: Session,
-    connector: &Connector,
-    opened: &Opened,
-    options: &Options,
-) -> Result<(Session, Connector)> {
-    let header = &opened.header;
-    let name = sql::identifier(&header.database);
-    if options.clean {
-        let if_exists = if options.if_exists { "IF EXISTS " } else { "" };
-        session
-            .execute(sql!("DROP DATABASE {}{}", if_exists, name))
-            .await
-            .map_err(|error| error.context(format!("dropping database {name}")))?;
-    }
-    let entry = opened.entries.iter().find(|entry| entry.kind == "DATABASE");
-    let mut create = entry
-        .map(|entry| {
-            entry
-                .create
-                .trim_end_with(|c| c == ';' || c.is_ascii_whitespace())
-        })
-        .map(BString::from)
-        .ok_or_else(|| Error::new(format!("the archive does not say how to create {name}")))?;
-    if let Some(tablespace) = entry.and_then(|entry| entry.tablespace.as_ref())
-        && !options.no_tablespaces
-    {
-        create.extend_from_slice(&sql!(" TABLESPACE = {}", sql::identifier(tablespace)));
-    }
-    session
-        .execute(create)
-        .await
-        .map_err(|error| error.context(format!("creating database {name}")))?;
-    session.close().await;
-    let connector = connector.with_database(header.database.clone());
-    let session = connector.open().await?;
-    Ok((session, connector))
 }
 
 impl Report {

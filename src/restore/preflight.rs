@@ -1,19 +1,19 @@
 //! What will fail on this target, found before anything is written.
 
+mod present;
 mod roles;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use bstr::{BString, ByteSlice};
+use bstr::BString;
 
-use super::Options;
 use super::schedule::is_data;
 use super::selection::label;
+use super::{Options, database};
 use crate::archive::{Entry, Header};
 use crate::error::{Error, Result, ResultExt};
 use crate::postgres::{ServerVersion, Session};
-use crate::sql;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
@@ -76,8 +76,11 @@ pub async fn check(
     check_writable(session).await?;
     // a database that is still to be created holds nothing
     if !options.clean && !options.selection.data_only && !options.create_database {
-        check_empty(session, entries, &mut findings).await?;
-        check_large_objects(session, entries, &mut findings).await?;
+        if options.selection.is_of_a_part() {
+            present::check_chosen(session, entries, &mut findings).await?;
+        } else {
+            present::check_empty(session, entries, &mut findings).await?;
+        }
     }
     check_extensions(session, entries, &mut findings).await?;
     roles::check(session, entries, options, &mut findings).await?;
@@ -85,7 +88,7 @@ pub async fn check(
         check_tablespaces(session, entries, &mut findings).await?;
     }
     if options.create_database {
-        check_locale_provider(session, entries, &mut findings).await?;
+        check_locale_provider(session, header, entries, &mut findings)?;
     }
     if options.selection.data_only && !options.create_database {
         check_tables_exist(session, entries, &mut findings).await?;
@@ -121,101 +124,6 @@ async fn check_writable(session: &mut Session) -> Result<()> {
             Error::new("the target is a standby, which cannot be written to")
                 .hint("connect to the primary; target_session_attrs=read-write finds it"),
         );
-    }
-    Ok(())
-}
-
-/// Relations outside extensions, of any sort: the target is in use.
-async fn check_empty(
-    session: &mut Session,
-    entries: &[Entry],
-    findings: &mut Vec<Finding>,
-) -> Result<()> {
-    let rows = session
-        .query(
-            "SELECT n.nspname AS schema, c.relname AS name
-             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-             WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND c.relpersistence <> 't'
-               AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-               AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
-                               AND d.objid = c.oid AND d.deptype = 'e')
-             ORDER BY 1, 2",
-        )
-        .await
-        .context("looking for tables in the target")?;
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let found: BTreeSet<(BString, BString)> = rows
-        .iter()
-        .map(|row| Ok((row.text("schema")?, row.text("name")?)))
-        .collect::<Result<_>>()?;
-    let in_the_way: Vec<String> = entries
-        .iter()
-        .filter(|entry| !is_data(entry) && entry.owner_target.is_some())
-        .filter(|entry| {
-            entry
-                .schema
-                .as_ref()
-                .is_some_and(|schema| found.contains(&(schema.clone(), entry.name.clone())))
-        })
-        .map(label)
-        .collect();
-    let some = |names: &[String]| {
-        let shown = names.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
-        match names.len().saturating_sub(5) {
-            0 => shown,
-            more => format!("{shown} and {more} more"),
-        }
-    };
-    findings.push(if in_the_way.is_empty() {
-        let names: Vec<String> = found
-            .iter()
-            .map(|(schema, name)| sql::qualified(schema, name).to_string())
-            .collect();
-        will_fail(
-            format!(
-                "the target holds {} already: {}",
-                count(found.len(), "relation"),
-                some(&names)
-            ),
-            "restore into an empty database, or use --force to add to this one",
-        )
-    } else {
-        will_fail(
-            format!(
-                "{} in the way: {}",
-                match in_the_way.len() {
-                    1 => "1 object is".to_owned(),
-                    more => format!("{more} objects are"),
-                },
-                some(&in_the_way)
-            ),
-            "restore into an empty database, or drop them first with -c --if-exists",
-        )
-    });
-    Ok(())
-}
-
-/// Large objects have numbers for names, which any two databases may share.
-async fn check_large_objects(
-    session: &mut Session,
-    entries: &[Entry],
-    findings: &mut Vec<Finding>,
-) -> Result<()> {
-    if !entries.iter().any(|entry| entry.kind == "BLOB METADATA") {
-        return Ok(());
-    }
-    let rows = session
-        .query("SELECT count(*) AS count FROM pg_largeobject_metadata")
-        .await
-        .context("looking for large objects in the target")?;
-    let held: usize = rows.only()?.number("count")?;
-    if held > 0 {
-        findings.push(will_fail(
-            format!("the target holds {} already", count(held, "large object")),
-            "restore into an empty database, or drop those of the archive first with -c --if-exists",
-        ));
     }
     Ok(())
 }
@@ -286,34 +194,27 @@ async fn check_tablespaces(
     Ok(())
 }
 
-/// Servers before 15 know no provider of locales but libc and do not name it; a newer one gives a new
-/// database the provider of its template.
-async fn check_locale_provider(
-    session: &mut Session,
+/// A database of another provider's locale would sort and fold differently.
+fn check_locale_provider(
+    session: &Session,
+    header: &Header,
     entries: &[Entry],
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
-    let unnamed = entries.iter().find(|entry| {
-        entry.kind == "DATABASE" && !entry.create.contains_str(" LOCALE_PROVIDER = ")
-    });
-    let Some(database) = unnamed.filter(|_| matches!(session.version(), Ok(v) if v.at_least(15)))
-    else {
+    let Some(database) = database::entry(entries) else {
         return Ok(());
     };
-    let rows = session
-        .query("SELECT datlocprovider FROM pg_database WHERE datname = 'template0'")
-        .await
-        .context("looking at the locale provider of the target")?;
-    for row in &rows {
-        if row.char("datlocprovider")? != b'c' {
-            findings.push(will_fail(
-                format!(
-                    "database \"{}\" has its locale from libc, a new one of this target would not",
-                    database.name
-                ),
-                "create it with LOCALE_PROVIDER libc and restore into it, without -C",
-            ));
-        }
+    let target = session.version()?;
+    let (provider, since) = database::provider(header, database);
+    if !target.at_least(since) {
+        findings.push(will_fail(
+            format!(
+                "database \"{}\" has its locale from {provider}, which PostgreSQL has since {since} \
+                 and the target, {target}, has not",
+                database.name
+            ),
+            "create it with another locale and restore into it, without -C",
+        ));
     }
     Ok(())
 }

@@ -101,6 +101,70 @@ impl Selection {
         }
     }
 
+    /// Whether it chooses among objects, so that it may be meant to add to others.
+    pub fn is_of_a_part(&self) -> bool {
+        self.names_objects()
+            || self.listed.is_some()
+            || !(self.schemas.is_empty() && self.excluded_schemas.is_empty())
+    }
+
+    /// Of the names that choose something, those that nothing in the archive has; with what to do
+    /// about it.
+    pub fn unmatched(&self, entries: &[Entry]) -> Vec<(String, String)> {
+        let any = |holds: &dyn Fn(&Entry) -> bool| entries.iter().any(holds);
+        let has = |kind: &'static str, name: &BString| {
+            any(&|entry| entry.kind == kind && entry.name == *name)
+        };
+        let mut unmatched = Vec::new();
+        let mut note = |flag: &str, name: &BString, hint: String| {
+            unmatched.push((
+                format!("{flag} {name} matches nothing in the archive"),
+                hint,
+            ));
+        };
+        let show = || "rdump show lists what it holds".to_owned();
+        for name in &self.schemas {
+            if !any(&|entry| entry.schema.as_ref() == Some(name)) && !has("SCHEMA", name) {
+                note("-n", name, show());
+            }
+        }
+        for name in &self.tables {
+            if !any(&|entry| is_table(&entry.kind) && entry.name == *name) {
+                note("-t", name, schema_apart("-t", name).unwrap_or_else(show));
+            }
+        }
+        for name in &self.indexes {
+            if !has("INDEX", name) {
+                note("-I", name, schema_apart("-I", name).unwrap_or_else(show));
+            }
+        }
+        for name in &self.functions {
+            if any(&|entry| is_routine(&entry.kind) && is_signature(name, &entry.name)) {
+                continue;
+            }
+            let of_that_name: Vec<&str> = entries
+                .iter()
+                .filter(|entry| is_routine(&entry.kind))
+                .filter(|entry| before_arguments(&entry.name) == before_arguments(name))
+                .filter_map(|entry| entry.name.to_str().ok())
+                .collect();
+            let hint = match of_that_name.as_slice() {
+                [] => schema_apart("-P", name).unwrap_or_else(show),
+                signatures => format!(
+                    "give its argument types as well; the archive has {}",
+                    signatures.join(", ")
+                ),
+            };
+            note("-P", name, hint);
+        }
+        for name in &self.triggers {
+            if !any(&|entry| entry.kind == "TRIGGER" && is_trigger(name, &entry.name)) {
+                note("-T", name, show());
+            }
+        }
+        unmatched
+    }
+
     fn names_objects(&self) -> bool {
         !(self.tables.is_empty()
             && self.indexes.is_empty()
@@ -140,32 +204,116 @@ impl Selection {
             return true;
         }
         let wanted = match entry.kind.as_str() {
-            "TABLE"
+            kind if is_table(kind) => return named(&self.tables, Some(&entry.name)),
+            "INDEX" => &self.indexes,
+            "FUNCTION" | "PROCEDURE" | "AGGREGATE" => {
+                let names = &self.functions;
+                return names.iter().any(|name| is_signature(name, &entry.name));
+            }
+            "TRIGGER" => {
+                let names = &self.triggers;
+                return names.iter().any(|name| is_trigger(name, &entry.name));
+            }
+            _ => return false,
+        };
+        named(wanted, Some(&entry.name))
+    }
+}
+
+/// What -t chooses, with the rows.
+fn is_table(kind: &str) -> bool {
+    matches!(
+        kind,
+        "TABLE"
             | "TABLE DATA"
             | "VIEW"
             | "FOREIGN TABLE"
             | "MATERIALIZED VIEW"
             | "MATERIALIZED VIEW DATA"
             | "SEQUENCE"
-            | "SEQUENCE SET" => {
-                return named(&self.tables, Some(&entry.name));
-            }
-            "INDEX" => &self.indexes,
-            "FUNCTION" | "PROCEDURE" | "AGGREGATE" => &self.functions,
-            // tagged "table trigger"
-            "TRIGGER" => {
-                return self.triggers.iter().any(|name| {
-                    entry.name == *name
-                        || entry
-                            .name
-                            .strip_suffix(name.as_slice())
-                            .is_some_and(|rest| rest.ends_with(b" "))
-                });
-            }
-            _ => return false,
-        };
-        named(wanted, Some(&entry.name))
+            | "SEQUENCE SET"
+    )
+}
+
+fn is_routine(kind: &str) -> bool {
+    matches!(kind, "FUNCTION" | "PROCEDURE" | "AGGREGATE")
+}
+
+/// Triggers are tagged "table trigger".
+fn is_trigger(name: &BString, tag: &BString) -> bool {
+    let table = tag.strip_suffix(name.as_slice());
+    tag == name || table.is_some_and(|table| table.ends_with(b" "))
+}
+
+/// Names have no schema in them.
+fn schema_apart(flag: &str, name: &BString) -> Option<String> {
+    let (schema, _) = before_arguments(name).split_once_str(".")?;
+    let name = &name[schema.len() + 1..];
+    let plain = |name: &[u8]| name.trim_with(|c| c == '"').as_bstr().to_string();
+    let quote = if name.contains(&b'(') { "'" } else { "" };
+    Some(format!(
+        "name the schema apart: -n {} {flag} {quote}{}{quote}",
+        plain(schema),
+        plain(name)
+    ))
+}
+
+fn before_arguments(signature: &BString) -> &[u8] {
+    let end = signature.find_byte(b'(').unwrap_or(signature.len());
+    signature[..end].trim_ascii()
+}
+
+/// Whether a signature means that of a tag, which has the types as format_type writes them.
+fn is_signature(name: &BString, tag: &BString) -> bool {
+    name == tag || signature(name).is_some_and(|name| Some(name) == signature(tag))
+}
+
+/// Names that SQL has for types beside those that format_type writes.
+const ALIASES: [(&str, &str); 14] = [
+    ("int", "integer"),
+    ("int2", "smallint"),
+    ("int4", "integer"),
+    ("int8", "bigint"),
+    ("float4", "real"),
+    ("float8", "double precision"),
+    ("bool", "boolean"),
+    ("decimal", "numeric"),
+    ("varchar", "character varying"),
+    ("char", "character"),
+    ("timestamp", "timestamp without time zone"),
+    ("timestamptz", "timestamp with time zone"),
+    ("time", "time without time zone"),
+    ("timetz", "time with time zone"),
+];
+
+/// `f(int , text)` as name and types, whatever the spaces; None for what has no arguments.
+fn signature(text: &BString) -> Option<(&[u8], Vec<BString>)> {
+    let name = before_arguments(text);
+    let (_, arguments) = text.split_once_str("(")?;
+    let arguments = arguments.trim_ascii().strip_suffix(b")")?.trim_ascii();
+    if arguments.is_empty() {
+        return Some((name, Vec::new()));
     }
+    let normal = |argument: &[u8]| {
+        let words = argument.split(u8::is_ascii_whitespace);
+        let words: Vec<&[u8]> = words.filter(|word| !word.is_empty()).collect();
+        let words = BString::from(bstr::join(" ", words));
+        if words.contains(&b'"') {
+            return words;
+        }
+        let words = words.to_ascii_lowercase();
+        let end = words.find_byte(b'[').unwrap_or(words.len());
+        let (of, array) = words.split_at(end);
+        let alias = ALIASES
+            .iter()
+            .find(|(alias, _)| alias.as_bytes() == of.trim_ascii());
+        let of = alias.map_or(of.trim_ascii(), |(_, name)| name.as_bytes());
+        BString::from([of, array].concat())
+    };
+    Some((
+        name,
+        arguments.split(|byte| *byte == b',').map(normal).collect(),
+    ))
 }
 
 fn named(names: &[BString], name: Option<&BString>) -> bool {
@@ -218,6 +366,36 @@ pub fn label(entry: &Entry) -> String {
 mod tests {
     use super::*;
     use crate::restore::schedule::tests::entry;
+
+    #[test]
+    fn signatures_are_what_they_mean() {
+        let means = |name: &str, tag: &str| is_signature(&name.into(), &tag.into());
+        for (name, tag) in [
+            ("f(integer,text)", "f(integer, text)"),
+            (" f ( int , TEXT ) ", "f(integer, text)"),
+            ("f( )", "f()"),
+            ("f(int4[])", "f(integer[])"),
+            (
+                "f(timestamp  with time zone)",
+                "f(timestamp with time zone)",
+            ),
+            ("f(\"Odd, type\")", "f(\"Odd, type\")"),
+            ("odd name(int)", "odd name(integer)"),
+        ] {
+            assert!(means(name, tag), "{name}");
+        }
+        for (name, tag) in [
+            ("f", "f()"),
+            ("f(text)", "f(integer)"),
+            ("f(int)", "f(integer, integer)"),
+            ("F(int)", "f(integer)"),
+            ("f(\"INT\")", "f(integer)"),
+            ("f(int", "f(integer)"),
+            ("f(int[])", "f(integer)"),
+        ] {
+            assert!(!means(name, tag), "{name}");
+        }
+    }
 
     #[test]
     fn a_list_orders_as_far_as_dependencies_allow() {

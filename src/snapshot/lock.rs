@@ -25,11 +25,10 @@ use std::time::Duration;
 
 use bstr::BString;
 
-use super::blockers::blockers;
 use super::relations::{self, Relation};
 use crate::error::{Error, Result, ResultExt, SqlState};
-use crate::postgres::Session;
 use crate::postgres::settings::{BEGIN_LOOKING, KnownSettings, set_local};
+use crate::postgres::{Session, blockers};
 use crate::report::Progress;
 use crate::sql;
 
@@ -51,7 +50,7 @@ const MAX_TRIES: u32 = 50;
 const LOCK_BATCH: usize = 500;
 
 pub struct LockOptions {
-    /// How long to wait for a lock that another session holds.
+    /// How long to wait for a lock that another session holds. Zero: no limit.
     pub wait: Duration,
     /// The database's encoding.
     pub encoding: String,
@@ -302,7 +301,12 @@ async fn after_failed_lock<T>(
         Some(&SqlState::T_R_DEADLOCK_DETECTED) => Ok(Attempt::Changed(error.to_string())),
         Some(&SqlState::LOCK_NOT_AVAILABLE) => {
             leader.execute("ROLLBACK").await?;
-            let blockers = blockers(leader, known, options, batch).await?;
+            let oids = batch.iter().map(|relation| relation.oid);
+            let blockers = blockers::of_relations(leader, known, oids).await?;
+            for blocker in &blockers {
+                options.progress.log_query(blocker);
+            }
+            let blockers: Vec<_> = blockers.into_iter().map(|one| one.description).collect();
             Err(Error::new(format!(
                 "could not lock all tables within {} s: {}",
                 options.wait.as_secs_f64(),

@@ -1,11 +1,10 @@
 //! The dump engine: from a live database to a sealed archive.
 //!
-//! `lock` takes locks and the snapshot (of `relations`, and says who its `blockers` are),
+//! `lock` takes locks and the snapshot (of `relations`),
 //! `crate::catalog` reads the definitions, `plan` says what to copy, `worker`s copy it into blocks
 //! (`rows`), `sealing` compresses and writes them, and gives the file its name unless there was a
 //! `cancellation`.
 
-mod blockers;
 mod cancellation;
 mod labels;
 mod lock;
@@ -31,8 +30,8 @@ use crate::archive::{ArchiveId, ArchiveSummary, ArchiveWriter, Codec, EndRecord,
 use crate::catalog::{self, Catalog, Scope};
 use crate::error::{Error, Result, ResultExt, SqlState};
 use crate::postgres::settings::{BEGIN_LOOKING, KnownSettings, ROW_SETTINGS};
-use crate::postgres::{Connector, ServerVersion, Session, TransactionState};
-use crate::report::Progress;
+use crate::postgres::{Connector, ServerVersion, Session, TransactionState, open_workers};
+use crate::report::{LOCK_PATIENCE, Progress, telling_lock_waits};
 use crate::rows::large_objects;
 use crate::sql;
 use labels::Labels;
@@ -56,6 +55,7 @@ pub struct Options {
     /// Connections that copy, the leader's among them.
     pub jobs: usize,
     pub codec: Codec,
+    /// Zero: no limit.
     pub lock_wait: Duration,
     /// Wait for the disk before success is reported.
     pub sync: bool,
@@ -98,8 +98,9 @@ pub async fn run_unless_cancelled(
 ) -> Result<Report> {
     let (leader, connector) = connector.first().await?;
     let standby = leader.parameter("in_hot_standby") == Some("on");
-    let outcome =
-        run_with_leader(leader, &connector, options, progress, cancellation, standby).await;
+    let watched = Arc::clone(&progress);
+    let running = run_with_leader(leader, &connector, options, progress, cancellation, standby);
+    let outcome = telling_lock_waits(&connector, LOCK_PATIENCE, &watched, running).await;
     if outcome.is_err() {
         connector.cancel_all().await;
     }
@@ -127,8 +128,13 @@ async fn run_with_leader(
         .unwrap_or("SQL_ASCII")
         .to_owned();
     leader.execute(known.for_reading(&encoding)).await?;
-    let mut workers =
-        open_workers(connector, options.jobs, &known, &encoding, &mut warnings).await?;
+    // Too few are found out before anything is locked. Each begins its transaction now, which holds
+    // neither lock nor snapshot yet: behind a pooler only a transaction has a connection of the server.
+    let mut begin = BString::from("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n");
+    begin.extend_from_slice(&known.for_reading(&encoding));
+    let jobs = options.jobs;
+    let begin = async |session: &mut Session| session.execute(&begin).await;
+    let mut workers = open_workers(&mut leader, connector, jobs, &mut warnings, begin).await?;
     leader.execute("COMMIT").await?;
     let lock_options = LockOptions {
         wait: options.lock_wait,
@@ -193,55 +199,6 @@ async fn run_with_leader(
         connections,
         warnings,
     })
-}
-
-/// A server answers at once; a pooler whose connections are all taken lets us wait.
-const TRANSACTION_WAIT: Duration = Duration::from_secs(5);
-
-/// Connections beside the leader's. Where the server has too few, fewer; said, and before
-/// anything is locked.
-///
-/// Each begins its transaction now, which holds neither lock nor snapshot yet: behind a pooler
-/// only a transaction has a connection of the server.
-async fn open_workers(
-    connector: &Connector,
-    jobs: usize,
-    known: &KnownSettings,
-    encoding: &str,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<Session>> {
-    let mut begin = BString::from("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n");
-    begin.extend_from_slice(&known.for_reading(encoding));
-    let mut workers = Vec::new();
-    while workers.len() + 1 < jobs {
-        let opened = async {
-            let mut session = connector.open().await?;
-            match tokio::time::timeout(TRANSACTION_WAIT, session.execute(&begin)).await {
-                Ok(outcome) => outcome.map(|()| Some(session)),
-                Err(_) => Ok(None),
-            }
-        };
-        let why = match opened.await {
-            Ok(Some(session)) => {
-                workers.push(session);
-                continue;
-            }
-            Ok(None) => format!(
-                "another did not begin a transaction within {} s",
-                TRANSACTION_WAIT.as_secs()
-            ),
-            Err(error) if error.sqlstate() == Some(&SqlState::TOO_MANY_CONNECTIONS) => {
-                error.message().to_owned()
-            }
-            Err(error) => return Err(error.context("opening a connection for copying")),
-        };
-        warnings.push(format!(
-            "the server has too few free connections: using {} instead of {jobs} ({why})",
-            workers.len() + 1
-        ));
-        break;
-    }
-    Ok(workers)
 }
 
 /// Reads the catalogs under a snapshot whose tables are locked. Objects that cannot be locked

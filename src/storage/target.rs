@@ -1,11 +1,15 @@
 //! Archives in files: writing. A file appears under its name only once it is whole.
 
+use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::local::{LocalFile, describe};
@@ -51,10 +55,7 @@ impl LocalTarget {
         };
         let process = std::process::id();
         for attempt in 0..MAX_NAMES {
-            let mut temporary = std::ffi::OsString::from(".");
-            temporary.push(name);
-            temporary.push(format!(".{process}.{attempt}.partial"));
-            let temporary = folder.join(temporary);
+            let temporary = folder.join(temporary_name(name, process, attempt));
             let mut how = OpenOptions::new();
             how.write(true).create_new(true);
             if path.exists() {
@@ -229,27 +230,64 @@ fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Follows a symbolic link, so that the file it leads to is replaced and not the link. Refuses
-/// devices and pipes: they would be replaced by a file too.
+/// Longest name of a file that common file systems take, in bytes.
+const MAX_NAME: usize = 255;
+
+/// The name, as far as there is room for it beside what makes it another.
+fn temporary_name(name: &OsStr, process: u32, attempt: u32) -> OsString {
+    let end = format!(".{process}.{attempt}.partial");
+    let bytes = name.as_bytes();
+    let mut room = bytes.len().min(MAX_NAME.saturating_sub(end.len() + 1));
+    // not within a character
+    while room < bytes.len() && bytes[room] & 0xc0 == 0x80 && room > 0 {
+        room -= 1;
+    }
+    let mut temporary = OsString::from(".");
+    temporary.push(OsStr::from_bytes(&bytes[..room]));
+    temporary.push(end);
+    temporary
+}
+
+/// Follows symbolic links, so that the file they lead to is replaced or made and not the link.
+/// Refuses devices and pipes: they would be replaced by a file too.
 fn resolve(path: &Path) -> Result<PathBuf> {
-    let Ok(metadata) = fs::metadata(path) else {
-        return Ok(path.to_owned());
-    };
-    if !metadata.is_file() && !metadata.is_dir() {
-        return Err(Error::new(format!(
-            "could not create file \"{}\": it is not a regular file",
+    let refused = |problem: &str| {
+        Error::new(format!(
+            "could not create file \"{}\": {problem}",
             path.display()
         ))
-        .hint("give \"-\" to write the archive to standard output"));
+    };
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        // a loop of links would be ELOOP
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return match fs::read_link(path) {
+                Ok(to) => resolve(&path.parent().unwrap_or(Path::new("")).join(to)),
+                Err(_) => Ok(path.to_owned()),
+            };
+        }
+        Err(error) => {
+            let is = |errno: Errno| error.raw_os_error() == Some(errno as i32);
+            if is(Errno::ENAMETOOLONG) {
+                return Err(refused(&describe(&error)).hint(format!(
+                    "give a shorter one: most file systems take names of up to {MAX_NAME} bytes"
+                )));
+            }
+            if is(Errno::ELOOP) {
+                return Err(refused(&describe(&error)).hint("give the name of a file"));
+            }
+            // what else is wrong shows when the file is made
+            return Ok(path.to_owned());
+        }
+    };
+    if !metadata.is_file() && !metadata.is_dir() {
+        return Err(refused("it is not a regular file")
+            .hint("give \"-\" to write the archive to standard output"));
     }
     match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_symlink() => fs::canonicalize(path).map_err(|error| {
-            Error::new(format!(
-                "could not create file \"{}\": {}",
-                path.display(),
-                describe(&error)
-            ))
-        }),
+        Ok(metadata) if metadata.is_symlink() => {
+            fs::canonicalize(path).map_err(|error| refused(&describe(&error)))
+        }
         _ => Ok(path.to_owned()),
     }
 }
@@ -292,12 +330,32 @@ fn cannot_create(path: &Path, folder: &Path, error: &io::Error) -> Error {
 }
 
 const FREE_SPACE: &str = "free some space or choose another place; nothing was left behind";
+const FREE_SPACE_BEHIND_STDOUT: &str =
+    "free some space or choose another place; what was written until then is no archive";
+
+/// What went wrong with standard output.
+#[derive(Debug)]
+struct StdoutFailure(String);
+
+impl fmt::Display for StdoutFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StdoutFailure {}
 
 /// What went wrong while an archive was written, with what to do about it.
 pub fn write_error(error: io::Error) -> Error {
     let kind = error.kind();
+    let is_stdout = error
+        .get_ref()
+        .is_some_and(|inner| inner.is::<StdoutFailure>());
     let error = Error::from(error);
     match kind {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if is_stdout => {
+            error.hint(FREE_SPACE_BEHIND_STDOUT)
+        }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => error.hint(FREE_SPACE),
         io::ErrorKind::FileTooLarge => {
             error.hint("the file system or a limit of the process does not allow larger files")
@@ -349,11 +407,11 @@ impl Write for StdoutTarget {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
             Err(error) => Err(io::Error::new(
                 error.kind(),
-                format!(
+                StdoutFailure(format!(
                     "could not write to standard output after {} bytes: {}",
                     self.written,
                     describe(&error)
-                ),
+                )),
             )),
         }
     }

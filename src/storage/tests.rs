@@ -200,6 +200,66 @@ fn what_cannot_be_opened_says_why() {
     assert!(message(Path::new("/dev/null")).ends_with("it is not a regular file"));
 }
 
+/// A link may lead to where no file is yet, also over others.
+#[test]
+fn links_to_nothing_are_followed() {
+    let (folder, path) = folder_and_path();
+    let to = folder.path().join("elsewhere");
+    fs::create_dir(&to).unwrap();
+    std::os::unix::fs::symlink("elsewhere/next", &path).unwrap();
+    std::os::unix::fs::symlink("file", to.join("next")).unwrap();
+    let target = written(&path);
+    target.commit(Replace::Yes, false, |_| Ok(())).unwrap();
+    assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+    assert_eq!(fs::read(to.join("file")).unwrap(), b"new");
+    assert_eq!(names(&to), ["file", "next"]);
+
+    // in circles, or to no folder
+    fs::remove_file(to.join("file")).unwrap();
+    std::os::unix::fs::symlink("next", to.join("file")).unwrap();
+    let error = LocalTarget::create(&path).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with(": Too many levels of symbolic links"),
+        "{error}"
+    );
+    fs::remove_file(to.join("file")).unwrap();
+    std::os::unix::fs::symlink("missing/file", to.join("file")).unwrap();
+    let error = LocalTarget::create(&path).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "could not create file \"{0}/missing/file\": folder \"{0}/missing\" does not exist",
+            to.display()
+        )
+    );
+}
+
+/// A name as long as the system takes is one that the file gets; a longer one is told at once.
+#[test]
+fn long_names() {
+    let (folder, _) = folder_and_path();
+    for name in ["n".repeat(255), "\u{fc}".repeat(127), "\u{20ac}".repeat(85)] {
+        let target = written(&folder.path().join(&name));
+        let temporary = target.temporary_path().file_name().unwrap().to_owned();
+        assert!(temporary.into_string().unwrap().ends_with(".0.partial"));
+        target.commit(Replace::No, false, |_| Ok(())).unwrap();
+        assert_eq!(names(folder.path()), [name.as_str()]);
+        fs::remove_file(folder.path().join(&name)).unwrap();
+    }
+    let error = LocalTarget::create(folder.path().join("n".repeat(256))).unwrap_err();
+    assert!(
+        error.to_string().ends_with("\": File name too long"),
+        "{error}"
+    );
+    assert_eq!(
+        error.hint_text(),
+        Some("give a shorter one: most file systems take names of up to 255 bytes")
+    );
+    assert!(names(folder.path()).is_empty());
+}
+
 /// /dev/full is a disk that is always full.
 #[test]
 fn a_full_disk_is_named_with_what_was_written() {

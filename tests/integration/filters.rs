@@ -1,7 +1,7 @@
 //! The filters of restore, judged by pg_restore: the same flags make the same database.
 
-use super::errors::{Folder, snapshot};
-use crate::support::{self, TestDatabase, server};
+use super::errors::{Folder, expect_rdump, snapshot};
+use crate::support::{self, TestDatabase, VERSIONS, server};
 
 const SCHEMA: &str = r#"
 CREATE SCHEMA sales;
@@ -225,3 +225,175 @@ fn a_list_chooses_and_orders() {
         finished.stderr
     );
 }
+
+/// Names that nothing has are told, with what was probably meant.
+#[test]
+fn names_that_match_nothing() {
+    server(18).ensure_roles();
+    let source = server(18).create_database("unmatched");
+    source.sql(SCHEMA);
+    let folder = Folder::new();
+    let archive = snapshot(&source, &folder);
+    let target = target(18, "sales other");
+    let conninfo = target.conninfo();
+    let restore = ["restore", "-q", "-d", &conninfo, &archive];
+    for (more, hint) in [
+        (
+            &["-t", "sales.item"][..],
+            "name the schema apart: -n sales -t item",
+        ),
+        (
+            &["-I", "\"sales\".\"item_name\""],
+            "name the schema apart: -n sales -I item_name",
+        ),
+        (
+            &["-P", "sales.twice(int, text)"],
+            "name the schema apart: -n sales -P 'twice(int, text)'",
+        ),
+        (
+            &["-P", "twice"],
+            "give its argument types as well; the archive has twice(integer), twice(text)",
+        ),
+        (&["-n", "nowhere"], "rdump show lists what it holds"),
+    ] {
+        let arguments = [&restore[..], more].concat();
+        expect_rdump(
+            &arguments,
+            1,
+            &format!(
+                "rdump: error: nothing in the archive matches the filters\nrdump: hint: {hint}\n"
+            ),
+        );
+    }
+    // beside others
+    expect_rdump(
+        &[
+            &restore[..],
+            &["-t", "plain", "-t", "sales.item", "-T", "none"],
+        ]
+        .concat(),
+        0,
+        "rdump: warning: -t sales.item matches nothing in the archive (name the schema apart: -n \
+         sales -t item)\n\
+         rdump: warning: -T none matches nothing in the archive (rdump show lists what it holds)\n",
+    );
+    expect_rdump(
+        &[&restore[..], &["-P", " twice ( int )", "-P", "act( )"]].concat(),
+        0,
+        "",
+    );
+    let functions = "SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY proname) FROM pg_proc
+                     WHERE oid >= 16384";
+    assert_eq!(
+        target.query_text(functions),
+        "sales.act() sales.twice(integer)"
+    );
+}
+
+/// With filters, a restore adds to what is there, unless that has the name of what is chosen.
+#[test]
+fn a_part_is_added_to_what_is_there() {
+    for major in VERSIONS {
+        server(major).ensure_roles();
+        let source = server(major).create_database("adding");
+        source.sql(SCHEMA);
+        source.sql("SELECT lo_create(4711)");
+        let folder = Folder::new();
+        let archive = snapshot(&source, &folder);
+        let target = target(major, "sales other");
+        target
+            .sql("CREATE TABLE mine (i int); CREATE TABLE sales.mine (i int); SELECT lo_create(1)");
+        let conninfo = target.conninfo();
+        let restore = ["restore", "-q", "-d", &conninfo, &archive];
+        let with = |more: &[&str]| support::rdump(&[&restore[..], more].concat());
+        for more in [
+            &["-t", "item", "-n", "sales"][..],
+            &["-P", "act()", "-P", "twice(integer)"],
+            &["-I", "item_name"],
+            &["-T", "acting"],
+            &["-n", "other"],
+        ] {
+            let finished = with(more);
+            assert_eq!((finished.code, &*finished.stderr), (0, ""), "{more:?}");
+        }
+        // what is there has its row type, index and so on with it
+        target.sql("DROP TABLE other.item; CREATE DOMAIN other.item AS int");
+        let hint = "drop it first, or let -c --if-exists do so, or leave it out with -L";
+        for (more, names) in [
+            (
+                &["-t", "item"][..],
+                &["TABLE other.item", "TABLE sales.item"][..],
+            ),
+            (
+                &["-P", "act()", "-P", "twice(text)"],
+                &["FUNCTION sales.act()"],
+            ),
+            (
+                &["-I", "item_name", "-I", "sold_n"],
+                &["INDEX sales.item_name"],
+            ),
+            (
+                &["-T", "acting", "-T", "again"],
+                &["TRIGGER sales.item acting"],
+            ),
+            (
+                &["-N", "public", "-N", "sales", "-s"],
+                &["SCHEMA other", "SCHEMA sales", "TABLE other.item"],
+            ),
+        ] {
+            let before = target.query_text(OBJECTS);
+            let finished = with(more);
+            let lines: String = names
+                .iter()
+                .map(|name| format!("  - {name} is there already: {hint}\n"))
+                .collect();
+            let expected = format!(
+                "rdump: error: this target is not ready for the archive; nothing was written:\n\
+                 {lines}rdump: hint: mend these, or use --force"
+            );
+            let order = |text: &str| {
+                let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+                lines.sort();
+                lines
+            };
+            let said = finished
+                .stderr
+                .split(" to go on")
+                .next()
+                .unwrap_or_default();
+            assert_eq!(order(said), order(&expected), "{more:?}");
+            assert_eq!(finished.code, 1);
+            assert_eq!(target.query_text(OBJECTS), before, "{more:?}");
+        }
+        // large objects are told apart by their numbers
+        let list = folder.file("list");
+        let listed = support::rdump_ok(&["show", &archive]).text();
+        let large: Vec<&str> = listed
+            .lines()
+            .filter(|line| line.contains(" BLOB"))
+            .collect();
+        std::fs::write(&list, large.join("\n")).expect("writing a list");
+        assert_eq!(with(&["-L", &list]).code, 0);
+        let finished = with(&["-L", &list]);
+        assert!(
+            finished
+                .stderr
+                .contains("\n  - 1 large object of the archive is there already: "),
+            "{}",
+            finished.stderr
+        );
+        // without filters it is refused as before
+        let finished = with(&[]);
+        assert_eq!(finished.code, 1);
+        assert!(
+            finished.stderr.contains(" in the way: "),
+            "{}",
+            finished.stderr
+        );
+    }
+}
+
+/// What a target holds.
+const OBJECTS: &str = "SELECT count(*) FROM (SELECT oid FROM pg_class UNION ALL
+    SELECT oid FROM pg_proc UNION ALL SELECT oid FROM pg_trigger UNION ALL
+    SELECT oid FROM pg_namespace WHERE nspname !~ '^pg_') o WHERE oid >= 16384";

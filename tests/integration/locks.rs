@@ -1,14 +1,17 @@
 //! Locks that others hold or want, and connections that are few.
 
+use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rdump::report::Progress;
 use rdump::snapshot::{Options, Window};
 
 use crate::errors::{Folder, Other, wait_for, without_since};
 use crate::hooked::{self, Background, count, restored};
-use crate::support::{self, VERSIONS, server};
+use crate::support::{self, Server, VERSIONS, server};
 
 /// Somebody wants a table for himself while it is being copied: he waits for us, and our
 /// connections do not wait for him.
@@ -220,4 +223,232 @@ fn too_few_free_connections() {
         );
         source.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
     }
+}
+
+/// Waits until sessions that have ended are gone from the server as well.
+fn settle(server: &'static Server) {
+    wait_for("no other session is left", 30, || {
+        count(server, "datid IS NOT NULL") == 1
+    });
+    // nor that which looked
+    std::thread::sleep(Duration::from_millis(300));
+}
+
+/// However many connections are asked for, some are left for others.
+#[test]
+fn some_connections_are_left_for_others() {
+    let apart: &'static Server =
+        Box::leak(Box::new(Server::start(18, &["-c", "max_connections=20"])));
+    let source = apart.create_database("greedy");
+    source.sql(
+        "CREATE ROLE other LOGIN PASSWORD 'test-password';
+         CREATE TABLE t AS SELECT i FROM generate_series(1, 10000) i",
+    );
+    let folder = Folder::new();
+    let file = folder.file("archive.rdump");
+    let other = apart
+        .conninfo("postgres")
+        .replace("user=postgres", "user=other");
+    let (hook, tries) = hooked::at(Window::Listed, move || {
+        let clients = "SELECT count(*) FROM pg_stat_activity WHERE datid IS NOT NULL";
+        assert_eq!(hooked::ask(&other, clients), "13", "ours and this one");
+    });
+    let options = Options {
+        jobs: 1000,
+        least_slice: 8192,
+        ..hooked::options(&file, Some(hook))
+    };
+    settle(apart);
+    let report = hooked::run(&source.conninfo(), &options).expect("a snapshot");
+    assert_eq!(tries.count(), 1);
+    // of 20 three are for superusers only
+    assert_eq!(report.connections, 12);
+    let warning = "the server has too few free connections: using 12 instead of 1000 (5 are left \
+                   for others)";
+    assert_eq!(report.warnings, [warning]);
+
+    let target = apart.create_database("greedy_target");
+    let conninfo = target.conninfo();
+    for arguments in [
+        &["restore", "-q", &file, "-d", &conninfo][..],
+        &["verify", "-q", &file, "--against", &conninfo],
+    ] {
+        settle(apart);
+        let finished = support::rdump_ok(&[arguments, &["-j", "1000"]].concat());
+        assert_eq!(finished.stderr, format!("rdump: warning: {warning}\n"));
+    }
+
+    settle(apart);
+    // with no more than those left, the first connection must do
+    let mut held: Vec<Other> = (0..13).map(|_| Other::new(&source)).collect();
+    for other in &mut held {
+        other.run("SELECT 1");
+    }
+    let finished = support::rdump_ok(&["snapshot", "-q", "-d", &source.conninfo(), "-f", &file]);
+    assert_eq!(
+        finished.stderr,
+        "rdump: warning: the server has too few free connections: using 1 instead of 2 (3 are left \
+         for others)\n"
+    );
+}
+
+/// Runs something that waits for locks, until it has warned of as many who hold them; then `release`,
+/// and it must come to its end.
+pub fn warned(
+    run: impl AsyncFnOnce(Arc<Progress>) -> rdump::Result<()>,
+    warnings: usize,
+    release: impl FnOnce(),
+) -> Vec<String> {
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let hearing = Arc::clone(&heard);
+    let progress = Arc::new(Progress::default().on_warning(move |line| {
+        hearing.lock().expect("warnings").push(line.to_owned());
+    }));
+    let waiting = async {
+        while heard.lock().expect("warnings").len() < warnings {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        // what is told once is not told again
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::task::block_in_place(release);
+    };
+    let both = async { tokio::join!(run(progress), waiting).0 };
+    let runtime = tokio::runtime::Runtime::new().expect("starting a runtime");
+    let outcome = runtime.block_on(async {
+        let limited = tokio::time::timeout(Duration::from_secs(60), both);
+        limited.await.expect("warnings, then the end")
+    });
+    outcome.expect("a run that ends once the locks are released");
+    let heard = heard.lock().expect("warnings");
+    heard.iter().map(|line| without_seconds(line)).collect()
+}
+
+fn without_seconds(line: &str) -> String {
+    let (before, after) = line.split_once(" after ").expect("a time");
+    let (seconds, rest) = after.split_once(" s: ").expect("seconds");
+    assert!(seconds.parse::<u64>().is_ok(), "{line}");
+    without_since(&format!("{before} after … s: {rest}"))
+}
+
+/// Who holds up a restore or a comparison is told while it waits.
+#[test]
+fn waits_for_locks_are_told() {
+    const PATIENCE: Duration = Duration::from_millis(300);
+    for major in VERSIONS {
+        let source = server(major).create_database("held");
+        source.sql(
+            "CREATE TABLE t AS SELECT i FROM generate_series(1, 1000) i;
+             CREATE TABLE u (i int PRIMARY KEY); INSERT INTO u VALUES (1), (2)",
+        );
+        let folder = Folder::new();
+        let file = crate::errors::snapshot(&source, &folder);
+        let target = restored(&source, &file);
+        target.sql("TRUNCATE t, u");
+        let (conninfo, archive) = (target.conninfo(), file.clone());
+        let load = async move |progress| {
+            let mut options = rdump::restore::Options {
+                jobs: 2,
+                lock_patience: PATIENCE,
+                ..rdump::restore::Options::default()
+            };
+            options.selection.data_only = true;
+            let input = rdump::restore::Input::File(archive.into());
+            let connector = hooked::connector(&conninfo);
+            let report = rdump::restore::run(connector, input, options, progress).await?;
+            assert!(report.failures.is_empty(), "{:?}", report.failures);
+            Ok(())
+        };
+        // a table for each of the two connections: held by one session, who is told once, and by
+        // a row that may be there or not
+        let mut other = Other::new(&target);
+        let process = other.run("BEGIN; LOCK TABLE t IN SHARE MODE; INSERT INTO u VALUES (2)");
+        let heard = warned(load, 1, move || drop(other));
+        let blocker = format!(
+            "still waiting for a lock after … s: process {process} (user \"postgres\", application \
+             \"psql\") "
+        );
+        assert_eq!(heard.len(), 1, "{heard:?}");
+        let rest = heard[0].strip_prefix(&blocker).expect(&blocker);
+        assert!(
+            [
+                "holds a SHARE lock on table public.t, idle in transaction since … UTC after INSERT",
+                "has not ended its transaction, idle in transaction since … UTC after INSERT",
+            ]
+            .contains(&rest),
+            "{heard:?}"
+        );
+        support::assert_same_rows(&source, &target);
+
+        target.sql("BEGIN; LOCK TABLE u; PREPARE TRANSACTION 'holding'");
+        let (conninfo, archive) = (target.conninfo(), file.clone());
+        let compare = async move |progress| {
+            let options = rdump::proof::CompareOptions {
+                lock_patience: PATIENCE,
+                ..rdump::proof::CompareOptions::default()
+            };
+            let file = rdump::storage::LocalFile::open(&archive)?;
+            let reader = rdump::archive::RandomReader::open(file)?;
+            let connector = hooked::connector(&conninfo);
+            let compared = rdump::proof::compare(&reader, connector, &options, progress).await?;
+            assert!(compared.is_equal(), "{:?}", compared.findings);
+            Ok(())
+        };
+        let heard = warned(compare, 1, || target.sql("ROLLBACK PREPARED 'holding'"));
+        assert_eq!(
+            heard,
+            [
+                "still waiting for a lock after … s: prepared transaction \"holding\" (user \
+              \"postgres\") holds an ACCESS EXCLUSIVE lock on table public.u"
+            ]
+        );
+    }
+}
+
+/// The same on standard error, after the time that is usual.
+#[test]
+fn commands_tell_what_they_wait_for() {
+    let source = server(18).create_database("told");
+    source.sql("CREATE TABLE t AS SELECT i FROM generate_series(1, 1000) i");
+    let folder = Folder::new();
+    let file = crate::errors::snapshot(&source, &folder);
+    let conninfo = source.conninfo();
+    let empty = restored(&source, &file);
+    empty.sql("TRUNCATE t");
+    let into = empty.conninfo();
+    let mut others = [Other::new(&source), Other::new(&empty)];
+    let processes = others
+        .each_mut()
+        .map(|other| other.run("BEGIN; LOCK TABLE t"));
+    let mut commands = Vec::new();
+    for arguments in [
+        &["verify", "-q", &file, "--against", &conninfo][..],
+        &["restore", "-q", "-a", &file, "-d", &into],
+    ] {
+        let mut command = support::rdump_command(arguments);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        commands.push(command.spawn().expect("starting rdump"));
+    }
+    let mut readers = Vec::new();
+    for (command, process) in commands.iter_mut().zip(processes) {
+        let mut stderr = BufReader::new(command.stderr.take().expect("stderr is piped"));
+        let mut line = String::new();
+        stderr.read_line(&mut line).expect("a line of rdump");
+        assert_eq!(
+            without_seconds(&line),
+            format!(
+                "rdump: warning: still waiting for a lock after … s: process {process} (user \
+                 \"postgres\", application \"psql\") holds an ACCESS EXCLUSIVE lock on table \
+                 public.t, idle in transaction since … UTC after LOCK TABLE\n"
+            )
+        );
+        readers.push(stderr);
+    }
+    drop(others);
+    for (mut command, mut stderr) in commands.into_iter().zip(readers) {
+        let mut rest = String::new();
+        stderr.read_to_string(&mut rest).expect("the rest of it");
+        assert_eq!(rest, "");
+        assert!(command.wait().expect("its end").success());
+    }
+    support::assert_same_rows(&source, &empty);
 }

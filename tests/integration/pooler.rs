@@ -5,8 +5,9 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Once;
 
-use crate::errors::{Folder, expect_rdump, small_database, wait_for};
+use crate::errors::{Folder, Other, expect_rdump, small_database, wait_for};
 use crate::hooked;
+use crate::locks::warned;
 use crate::support::{self, Server, TestDatabase, VERSIONS};
 
 /// A PgBouncer of one's own in front of a test server, gone when dropped.
@@ -233,6 +234,66 @@ fn transaction_mode() {
             assert_eq!(left_behind(&pooler, &source, 8), pristine);
         }
     }
+}
+
+/// A pooler announces other processes than those of the server, which others stand in the way of.
+#[test]
+fn waits_for_locks_are_told() {
+    let source = source(18);
+    let folder = Folder::new();
+    let file = crate::errors::snapshot(&source, &folder);
+    let target = empty(&source);
+    support::rdump_ok(&["restore", "-q", &file, "-d", &target.conninfo()]);
+    let patience = std::time::Duration::from_millis(300);
+    let expected = |process: u32| {
+        format!(
+            "still waiting for a lock after … s: process {process} (user \"postgres\", application \
+             \"psql\") holds an ACCESS EXCLUSIVE lock on table public.large, idle in transaction \
+             since … UTC after LOCK TABLE"
+        )
+    };
+
+    let pooler = Pooler::start(source.server, "transaction", 5, "");
+    let (conninfo, archive) = (pooler.conninfo(&target), file.clone());
+    let compare = async move |progress| {
+        let options = rdump::proof::CompareOptions {
+            jobs: 2,
+            lock_patience: patience,
+            ..rdump::proof::CompareOptions::default()
+        };
+        let archive = rdump::storage::LocalFile::open(&archive)?;
+        let reader = rdump::archive::RandomReader::open(archive)?;
+        let connector = hooked::connector(&conninfo);
+        let compared = rdump::proof::compare(&reader, connector, &options, progress).await?;
+        assert!(compared.is_equal(), "{:?}", compared.findings);
+        Ok(())
+    };
+    let mut other = Other::new(&target);
+    let process = other.run("BEGIN; LOCK TABLE large");
+    let heard = warned(compare, 1, move || drop(other));
+    assert_eq!(heard, [expected(process)]);
+
+    let pooler = Pooler::start(source.server, "session", 5, "");
+    target.sql("TRUNCATE large");
+    let (conninfo, archive) = (pooler.conninfo(&target), file.clone());
+    let load = async move |progress| {
+        let mut options = rdump::restore::Options {
+            jobs: 2,
+            lock_patience: patience,
+            ..rdump::restore::Options::default()
+        };
+        options.selection.data_only = true;
+        options.selection.tables = vec!["large".into()];
+        let input = rdump::restore::Input::File(archive.into());
+        let connector = hooked::connector(&conninfo);
+        let report = rdump::restore::run(connector, input, options, progress).await?;
+        assert!(report.failures.is_empty(), "{:?}", report.failures);
+        Ok(())
+    };
+    let mut other = Other::new(&target);
+    let process = other.run("BEGIN; LOCK TABLE large");
+    let heard = warned(load, 1, move || drop(other));
+    assert_eq!(heard, [expected(process)]);
 }
 
 /// A pool with fewer connections than asked for: fewer are used, and nobody waits for ever.

@@ -24,7 +24,7 @@ use crate::archive::{Contents, EndRecord, Entry, EntryId, RandomReader};
 use crate::catalog::{self, Scope};
 use crate::error::{Error, Result, ResultExt};
 use crate::postgres::{Connector, Session};
-use crate::report::Progress;
+use crate::report::{LOCK_PATIENCE, Progress, telling_lock_waits};
 use crate::rows::large_objects::copy_statement as large_objects_copy;
 use crate::sql;
 use crate::storage::ReadAt;
@@ -41,6 +41,8 @@ pub struct CompareOptions {
     pub jobs: usize,
     /// How long to wait for a lock that another session holds.
     pub lock_wait: Duration,
+    /// After so long a wait it is said who holds it.
+    pub lock_patience: Duration,
     /// Do not compare owners: the archive was restored without.
     pub no_owner: bool,
     /// Do not compare privileges.
@@ -61,6 +63,7 @@ impl Default for CompareOptions {
         CompareOptions {
             jobs: 1,
             lock_wait: Duration::from_secs(60),
+            lock_patience: LOCK_PATIENCE,
             no_owner: false,
             no_privileges: false,
             no_tablespaces: false,
@@ -74,6 +77,17 @@ impl Default for CompareOptions {
 /// Compares a database with an archive. Differences are findings; an error means that the
 /// comparison could not be brought to its end.
 pub async fn compare<R: ReadAt>(
+    reader: &RandomReader<R>,
+    connector: Connector,
+    options: &CompareOptions,
+    progress: Arc<Progress>,
+) -> Result<Comparison> {
+    let (watched, patience) = (connector.clone(), options.lock_patience);
+    let comparing = compare_watched(reader, connector, options, Arc::clone(&progress));
+    telling_lock_waits(&watched, patience, &progress, comparing).await
+}
+
+async fn compare_watched<R: ReadAt>(
     reader: &RandomReader<R>,
     connector: Connector,
     options: &CompareOptions,
@@ -115,9 +129,8 @@ impl<R: ReadAt> Run<'_, R> {
         let workers = if self.options.no_data {
             Vec::new()
         } else {
-            let wanted = self.options.jobs.saturating_sub(1);
             self.target
-                .workers(wanted, &mut comparison.warnings)
+                .workers(leader, self.options.jobs, &mut comparison.warnings)
                 .await?
         };
         let catalog = catalog::read(leader, &Scope::default())

@@ -8,7 +8,7 @@ use crate::archive::Header;
 use crate::catalog::refuse_unsupported;
 use crate::error::{Error, Result, ResultExt, SqlState};
 use crate::postgres::settings::{KnownSettings, ROW_SETTINGS, set_local};
-use crate::postgres::{Connector, Session, TransactionState};
+use crate::postgres::{Connector, Session, TransactionState, open_workers};
 use crate::sql;
 
 /// The database, with the snapshot that its sessions share.
@@ -104,7 +104,7 @@ impl Target {
         ));
         let mut begin = BString::from("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n");
         begin.extend_from_slice(&settings);
-        leader.execute(begin).await?;
+        leader.execute_by_known_process(begin).await?;
         let rows = leader
             .query("SELECT pg_export_snapshot() AS id, current_database() AS database")
             .await?;
@@ -119,19 +119,10 @@ impl Target {
         })
     }
 
-    /// Another session under the same snapshot.
-    pub async fn join(&self) -> Result<Session> {
-        self.join_as("READ ONLY").await
-    }
-
-    /// One that may write, under the same snapshot. It must never commit.
+    /// Another session under the same snapshot, one that may write. It must never commit.
     pub async fn join_writing(&self) -> Result<Session> {
-        self.join_as("READ WRITE").await
-    }
-
-    async fn join_as(&self, access: &str) -> Result<Session> {
         let mut session = self.connector.open().await?;
-        let beginning = self.begin_again(&mut session, access);
+        let beginning = self.begin_again(&mut session, "READ WRITE");
         match tokio::time::timeout(TRANSACTION_WAIT, beginning).await {
             Ok(outcome) => outcome.map(|()| session),
             Err(_) => Err(Error::new(format!(
@@ -149,7 +140,7 @@ impl Target {
             sql::literal(&self.snapshot)
         );
         begin.extend_from_slice(&self.settings);
-        session.execute(begin).await.map_err(|error| {
+        session.execute_by_known_process(begin).await.map_err(|error| {
             error
                 .context("sharing the snapshot with another connection")
                 .hint("all connections must reach the same server; behind a pooler that spreads them, connect to the server itself")
@@ -157,24 +148,14 @@ impl Target {
     }
 
     /// Sessions for reading beside the leader: as many as wanted, or as the server has room for.
-    pub async fn workers(&self, wanted: usize, warnings: &mut Vec<String>) -> Result<Vec<Session>> {
-        let mut workers = Vec::new();
-        while workers.len() < wanted {
-            match self.join().await {
-                Ok(session) => workers.push(session),
-                Err(error) if error.sqlstate() == Some(&SqlState::TOO_MANY_CONNECTIONS) => {
-                    warnings.push(format!(
-                        "the server has too few free connections: using {} instead of {} ({})",
-                        workers.len() + 1,
-                        wanted + 1,
-                        error.message()
-                    ));
-                    break;
-                }
-                Err(error) => return Err(error.context("opening a connection for reading rows")),
-            }
-        }
-        Ok(workers)
+    pub async fn workers(
+        &self,
+        leader: &mut Session,
+        jobs: usize,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<Session>> {
+        let begin = async |session: &mut Session| self.begin_again(session, "READ ONLY").await;
+        open_workers(leader, &self.connector, jobs, warnings, begin).await
     }
 }
 

@@ -86,7 +86,15 @@ pub async fn check(
     let mut told = BTreeSet::new();
     for (as_what, role) in named {
         let words = as_what.words();
+        // what comes with the server nobody creates; of pg_database_owner the owner of a database is
+        // a member, which we are of one that is still to be created
+        let is_predefined = role.starts_with(b"pg_");
         let (message, hint) = match (roles.get(&role), as_what.if_no_member()) {
+            (Some(_), _) if is_predefined => continue,
+            (None, _) if is_predefined => (
+                format!("the server predefines no role \"{role}\", {words}"),
+                "leave out what names it with -L, or privileges with -x",
+            ),
             (None, _) => (
                 format!("role \"{role}\", {words}, does not exist"),
                 as_what.if_missing(),

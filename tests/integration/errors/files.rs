@@ -142,6 +142,43 @@ fn a_full_disk() {
     );
 }
 
+/// What has been written to standard output stays there, and is no archive.
+#[test]
+fn a_full_disk_behind_standard_output() {
+    let source = small_database(18, "full_stdout");
+    add_noise(&source, 1);
+    let folder = Folder::new();
+    let disk = folder.path().join("disk");
+    std::fs::create_dir(&disk).expect("making a folder");
+    let file = disk.join("archive.rdump");
+    let kept = folder.file("kept");
+    let mut command = Command::new("sh");
+    let snapshot = rdump_command(&["snapshot", "-q", "-d", &source.conninfo(), "-f", "-"]);
+    command.args([
+        "-c",
+        "file=$1 kept=$2; shift 2; \"$@\" > \"$file\"; code=$?; cp \"$file\" \"$kept\"; exit $code",
+        "-",
+    ]);
+    command.arg(&file).arg(&kept);
+    command
+        .arg(snapshot.get_program())
+        .args(snapshot.get_args());
+    let finished = support::run(&mut on_small_disk(&disk, "100k", "true", &command), b"");
+    let (error, hint) = finished.stderr.split_once('\n').unwrap_or_default();
+    assert_eq!(finished.code, 1, "{}", finished.stderr);
+    assert!(
+        error.starts_with("rdump: error: could not write to standard output after ")
+            && error.ends_with(" bytes: No space left on device"),
+        "{error}"
+    );
+    assert_eq!(
+        hint,
+        "rdump: hint: free some space or choose another place; what was written until then is no \
+         archive\n"
+    );
+    assert_eq!(support::rdump(&["show", &kept]).code, 1);
+}
+
 #[test]
 fn an_existing_file_is_replaced_only_by_a_complete_archive() {
     let source = small_database(18, "replace");
@@ -400,7 +437,7 @@ fn command_lines_that_are_not_understood() {
     assert_says(
         &snapshot(&["--lock-wait-timeout", "soon"]),
         2,
-        "rdump: error: not a time: \"soon\"\nrdump: hint: for example 30000, 30s or 5min\n",
+        "rdump: error: not a time: \"soon\"\nrdump: hint: for example 30000, 1.5s or 5min, or 0 for no limit\n",
     );
     for arguments in [
         vec!["snapshot", "--no-such-flag"],

@@ -1,6 +1,7 @@
 //! What users see when something is wrong: the very words on stderr, and the exit code.
 
 mod connecting;
+mod creating;
 mod fake_server;
 mod files;
 mod restoring;

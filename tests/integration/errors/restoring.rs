@@ -215,49 +215,6 @@ fn missing_roles_in_other_places_and_tablespaces() {
     source.sql(&format!("DROP TABLESPACE \"Space of {name}\""));
 }
 
-/// Servers before 15 do not name the provider of a database's locale, and a newer one would take its
-/// template's.
-#[test]
-fn a_locale_of_another_provider() {
-    let server: &'static Server = Box::leak(Box::new(Server::start(18, &[])));
-    let source = server.create_database("provided");
-    source.sql("CREATE VIEW v AS SELECT 1 AS i");
-    let folder = Folder::new();
-    let archive = snapshot(&source, &folder);
-    let old = folder.file("old.rdump");
-    let create =
-        "CREATE DATABASE provided_old WITH TEMPLATE = template0 ENCODING = 'UTF8' LOCALE = 'C';\n";
-    hooked::forge(&archive, &old, &[("DATABASE", create)]);
-    for statement in [
-        "CREATE DATABASE other TEMPLATE template0 LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'",
-        "ALTER DATABASE template0 IS_TEMPLATE false",
-        "DROP DATABASE template0",
-        "ALTER DATABASE other RENAME TO template0",
-        // as initdb leaves it
-        "UPDATE pg_database SET datcollversion = NULL WHERE datname = 'template0'",
-    ] {
-        server.sql("postgres", statement);
-    }
-    let conninfo = server.conninfo("postgres");
-    let name = source.name.clone();
-    expect_rdump(
-        &["restore", "-C", &old, "-d", &conninfo],
-        1,
-        &format!(
-            "rdump: error: this target is not ready for the archive; nothing was written:\n  \
-         - database \"{name}\" has its locale from libc, a new one of this target would not: create \
-             it with LOCALE_PROVIDER libc and restore into it, without -C\n\
-             rdump: hint: mend these, or use --force to go on all the same and have the failures \
-             counted\n"
-        ),
-    );
-    // one that says its provider gets it
-    drop(source);
-    support::rdump_ok(&["restore", "-C", &archive, "-d", &conninfo]);
-    let provider = format!("SELECT datlocprovider FROM pg_database WHERE datname = '{name}'");
-    assert_eq!(hooked::ask(&conninfo, &provider), "c");
-}
-
 #[test]
 fn an_entry_that_fails() {
     for major in support::VERSIONS {
