@@ -243,7 +243,10 @@ fn verify_names_the_block_and_the_table() {
         };
         assert_eq!(finding.block, Some(chunk.block));
         assert_eq!(finding.place, Some((record.offset, record.framed_length())));
-        assert_eq!(finding.objects, ["public.table_0", "public.table_1"]);
+        assert_eq!(
+            finding.objects.names(),
+            ["public.table_0", "public.table_1"]
+        );
         assert_eq!(
             finding.to_string(),
             format!(
@@ -289,8 +292,8 @@ fn verify_scans_where_the_index_is_damaged() {
     let cut = &bytes[..record.offset as usize];
     let report = verify_file(cut, true).unwrap();
     assert!(report.scanned);
-    let objects = &report.findings.last().unwrap().objects;
-    assert_eq!(objects, &["public.table_2", "public.ids", "large objects"]);
+    let objects = report.findings.last().unwrap().objects.names();
+    assert_eq!(objects, ["public.table_2", "public.ids", "large objects"]);
 }
 
 #[test]

@@ -4,10 +4,11 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use bstr::{BStr, BString, ByteSlice};
+use bstr::{BStr, ByteSlice};
 
-use super::finding::{Finding, FindingKind};
-use super::matching::{Matched, by_id, is_implied, is_privileges, label, privileges_label, shown};
+use super::difference::{Line, of_sets};
+use super::finding::{Finding, FindingKind, Reason};
+use super::matching::{Matched, by_id, is_implied, is_privileges, label, privileges_label};
 use super::{Found, LAST, first_line, large_objects};
 use crate::archive::Entry;
 use crate::catalog::{Catalog, Privileges};
@@ -149,14 +150,13 @@ pub fn compare(
     (found, compared)
 }
 
-fn verdict(difference: Result<Option<String>>, label: String) -> Option<Finding> {
+fn verdict(difference: Result<Vec<Line>>, label: String) -> Option<Finding> {
     match difference {
-        Ok(None) => None,
-        Ok(Some(detail)) => Some(Finding::new(FindingKind::Different, label, detail)),
-        Err(error) => Some(Finding::new(
-            FindingKind::NotComparable,
+        Ok(lines) if lines.is_empty() => None,
+        Ok(lines) => Some(Finding::different(label, lines)),
+        Err(error) => Some(Finding::not_comparable(
             label,
-            error.to_string(),
+            Reason::from(error.to_string()),
         )),
     }
 }
@@ -167,9 +167,9 @@ pub fn difference(
     statements: &BStr,
     former_owner: Option<&BStr>,
     major: u32,
-) -> Result<Option<String>> {
+) -> Result<Vec<Line>> {
     if statements.is_empty() && object.acl == object.fresh && object.columns.is_empty() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let nothing = Granted::nothing(object.object_type, object.owner.as_bstr(), major);
     let mut expected = nothing.clone().with_acl(object.fresh.as_bstr(), None)?;
@@ -179,37 +179,16 @@ pub fn difference(
         found = found.with_acl(acl.as_bstr(), Some(column.as_bstr()))?;
     }
     if expected == found {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     // one name for all of a batch of large objects
     let name = match object.object_type {
         "LARGE OBJECT" => BStr::new("*"),
         _ => object.name.as_bstr(),
     };
-    let parts = [
-        ("the database lacks", expected.beyond(&found, name)),
-        ("the archive lacks", found.beyond(&expected, name)),
-    ];
-    let parts: Vec<String> = parts
-        .iter()
-        .filter(|(_, grants)| !grants.is_empty())
-        .map(|(who, grants)| format!("{who} {}", some_of(grants)))
-        .collect();
-    Ok(Some(parts.join("; ")))
-}
-
-/// Named in one finding; the rest are counted.
-const NAMED: usize = 5;
-
-fn some_of(grants: &[BString]) -> String {
-    let named: Vec<String> = grants
-        .iter()
-        .take(NAMED)
-        .map(|grant| shown(grant))
-        .collect();
-    let mut text = named.join(", ");
-    if grants.len() > NAMED {
-        text.push_str(&format!(" and {} more", grants.len() - NAMED));
-    }
-    text
+    let (archive, database) = (expected.beyond(&found, name), found.beyond(&expected, name));
+    Ok(of_sets(
+        archive.iter().map(|grant| grant.as_slice()),
+        database.iter().map(|grant| grant.as_slice()),
+    ))
 }

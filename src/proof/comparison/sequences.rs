@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bstr::{BString, ByteSlice};
 
-use super::finding::{Finding, FindingKind};
+use super::finding::{Finding, FindingKind, Reason};
 use super::matching::{Pair, label};
 use super::target::{recover, set_savepoint};
 use crate::archive::{Contents, EndRecord, EntryId, RandomReader, Segment};
@@ -35,8 +35,11 @@ pub async fn compare<R: ReadAt>(
             let id = pair.expected.id;
             let finding = match values.get(&id) {
                 Some(Ok(value)) => compare_value(reader, pair, end, value)?,
-                Some(Err(error)) => Some(not_comparable(pair, error.to_string())),
-                None => Some(not_comparable(pair, "the server gave no value".to_owned())),
+                Some(Err(error)) => Some(not_comparable(pair, Reason::of_reading(error))),
+                None => Some(not_comparable(
+                    pair,
+                    Reason::from("the server gave no value"),
+                )),
             };
             findings.extend(finding.map(|finding| (id, finding)));
         }
@@ -44,8 +47,8 @@ pub async fn compare<R: ReadAt>(
     Ok(findings)
 }
 
-fn not_comparable(pair: &Pair<'_>, reason: String) -> Finding {
-    Finding::new(FindingKind::NotComparable, label(pair.expected), reason)
+fn not_comparable(pair: &Pair<'_>, reason: Reason) -> Finding {
+    Finding::not_comparable(label(pair.expected), reason)
 }
 
 /// A batch in one statement; where that fails, one by one, to know which cannot be read.
