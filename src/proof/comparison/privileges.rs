@@ -71,49 +71,22 @@ pub fn compare(
     let major = catalog.version.major();
     let missing = by_id(&matched.missing);
     let unexpected = by_id(&matched.unexpected);
-    let mut open: HashMap<Key<'_>, VecDeque<usize>> = HashMap::new();
-    // those that no entry is about
-    let mut left = vec![false; catalog.privileges.len()];
-    for (index, object) in catalog.privileges.iter().enumerate() {
-        let passed_over = match object.object_type {
-            "LARGE OBJECT" => true,
-            "DATABASE" => !wanted.of_database,
-            _ => false,
-        };
-        if !passed_over {
-            let same_name = open.entry(key_of_object(object)).or_default();
-            same_name.push_back(index);
-            left[index] = true;
-        }
-    }
+    let mut open = by_name(catalog, wanted);
     let mut found = Found::new();
     let mut compared = 0;
-    for entry in expected {
-        if !is_privileges(entry)
-            || large_objects::is_metadata(entry)
-            || (entry.is_of_database() && !wanted.of_database)
-        {
-            continue;
-        }
+    let is_compared = |entry: &&Entry| {
+        is_privileges(entry)
+            && !large_objects::is_metadata(entry)
+            && (wanted.of_database || !entry.is_of_database())
+    };
+    for entry in expected.iter().filter(is_compared) {
         let object = open
             .get_mut(&key_of_entry(entry))
-            .and_then(VecDeque::pop_front)
-            .and_then(|index| {
-                left[index] = false;
-                catalog.privileges.get(index)
-            });
+            .and_then(VecDeque::pop_front);
         let finding = match object {
-            Some(object) => {
+            Some((_, object)) => {
                 compared += 1;
-                let former_owner = entry
-                    .owner
-                    .as_ref()
-                    .filter(|_| wanted.owners && !object.privileges_only)
-                    .map(|owner| owner.as_bstr());
-                verdict(
-                    difference(object, entry.create.as_bstr(), former_owner, major),
-                    label(entry),
-                )
+                of_entry(entry, object, wanted, major)
             }
             None if is_implied(entry, &missing) => None,
             None => Some(Finding::new(
@@ -124,30 +97,56 @@ pub fn compare(
         };
         found.extend(finding.map(|finding| (entry.id, finding)));
     }
-    // of these the archive says that nothing was granted or revoked
-    for (object, _) in catalog
-        .privileges
-        .iter()
-        .zip(&left)
-        .filter(|(_, left)| **left)
-    {
+    let mut rest: Vec<_> = open.into_values().flatten().collect();
+    rest.sort_by_key(|(position, _)| *position);
+    for (_, object) in rest {
         let of_unexpected = object
             .entry
             .is_some_and(|entry| unexpected.contains_key(&entry));
         let alone = object.privileges_only || object.kind == "DEFAULT ACL";
-        if of_unexpected || (alone && !wanted.unexpected) {
-            continue;
+        if !(of_unexpected || (alone && !wanted.unexpected)) {
+            found.extend(of_rest(object, major).map(|finding| (LAST, finding)));
         }
-        let object_label = privileges_label(
-            object.kind,
-            object.schema.as_ref(),
-            &object.tag,
-            Some(&object.owner),
-        );
-        let finding = verdict(difference(object, BStr::new(""), None, major), object_label);
-        found.extend(finding.map(|finding| (LAST, finding)));
     }
     (found, compared)
+}
+
+/// The database's objects with their positions. Several may share a name.
+fn by_name(catalog: &Catalog, wanted: Wanted) -> HashMap<Key<'_>, VecDeque<(usize, &Privileges)>> {
+    let mut by_name: HashMap<Key<'_>, VecDeque<_>> = HashMap::new();
+    for (position, object) in catalog.privileges.iter().enumerate() {
+        let passed_over = match object.object_type {
+            "LARGE OBJECT" => true,
+            "DATABASE" => !wanted.of_database,
+            _ => false,
+        };
+        if !passed_over {
+            let same_name = by_name.entry(key_of_object(object)).or_default();
+            same_name.push_back((position, object));
+        }
+    }
+    by_name
+}
+
+fn of_entry(entry: &Entry, object: &Privileges, wanted: Wanted, major: u32) -> Option<Finding> {
+    let former_owner = entry
+        .owner
+        .as_ref()
+        .filter(|_| wanted.owners && !object.privileges_only)
+        .map(|owner| owner.as_bstr());
+    let difference = difference(object, entry.create.as_bstr(), former_owner, major);
+    verdict(difference, label(entry))
+}
+
+/// Of an object that no entry is about the archive says that nothing was granted or revoked.
+fn of_rest(object: &Privileges, major: u32) -> Option<Finding> {
+    let label = privileges_label(
+        object.kind,
+        object.schema.as_ref(),
+        &object.tag,
+        Some(&object.owner),
+    );
+    verdict(difference(object, BStr::new(""), None, major), label)
 }
 
 fn verdict(difference: Result<Vec<Line>>, label: String) -> Option<Finding> {
