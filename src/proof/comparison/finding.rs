@@ -134,10 +134,6 @@ pub struct Reason {
     pub hint: Option<String>,
 }
 
-pub const HINT_ROW_SECURITY: &str = "a proof must see every row: connect as a superuser, as a role \
-     with BYPASSRLS, or as the owner of these tables where it is not forced on the owner";
-const HINT_PERMISSION: &str =
-    "grant the role pg_read_all_data, or SELECT on these and USAGE on their schemas";
 const HINT_LOCK: &str = "run again when the session that holds the lock has ended";
 
 impl Reason {
@@ -148,10 +144,10 @@ impl Reason {
         }
     }
 
-    /// That something could not be read.
-    pub fn of_reading(error: &Error) -> Reason {
+    /// Of what the server refused; `permission` is the hint where that is for want of privileges.
+    pub fn of(error: &Error, permission: &str) -> Reason {
         let hint = match error.sqlstate() {
-            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Some(HINT_PERMISSION),
+            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Some(permission),
             Some(&SqlState::LOCK_NOT_AVAILABLE) => Some(HINT_LOCK),
             _ => error.hint_text(),
         };

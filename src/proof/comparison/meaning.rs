@@ -65,10 +65,7 @@ const HINT_STANDBY: &str =
 
 /// That the server could not be asked.
 fn unknown(error: &Error) -> Verdict {
-    Verdict::Unknown(match error.sqlstate() {
-        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Reason::new(error.to_string(), HINT_CREATE),
-        _ => Reason::of_reading(error),
-    })
+    Verdict::Unknown(Reason::of(error, HINT_CREATE))
 }
 
 /// Questions of one transaction: few enough not to fill the server's lock table.

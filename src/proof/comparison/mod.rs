@@ -316,8 +316,7 @@ impl<R: ReadAt> Run<'_, R> {
                 Contents::LargeObjects => {
                     let end = self.end_record(pair.expected)?;
                     let copy = large_objects_copy(leader).await?;
-                    let name = label(pair.expected);
-                    plan.add(pair.expected.id, name, end, vec![copy.into()], 0);
+                    plan.add_large_objects(pair, end, copy);
                     pages = Some((pair.expected.id, copy));
                 }
             }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bstr::BString;
 use tokio::task::JoinSet;
 
-use super::finding::{Finding, FindingKind, HINT_ROW_SECURITY, Reason};
+use super::finding::{Finding, FindingKind, Reason};
 use super::matching::{Pair, label};
 use super::target::{recover, set_savepoint};
 use crate::archive::{Contents, EndRecord, EntryId};
@@ -14,6 +14,13 @@ use crate::error::{Error, Result, ResultExt};
 use crate::postgres::{CopyProgress, RowConsumer, Session};
 use crate::report::Progress;
 use crate::rows::{Cutting, Fingerprint, FingerprintStream, LEAST_SLICE, copy_statement, run_all};
+
+const HINT_ROW_SECURITY: &str = "a proof must see every row: connect as a superuser, as a role \
+     with BYPASSRLS, or as the owner of these tables where it is not forced on the owner";
+pub const HINT_PERMISSION: &str =
+    "grant the role pg_read_all_data, or SELECT on these and USAGE on their schemas";
+const HINT_LARGE_OBJECTS: &str =
+    "grant the role SELECT on all large objects, or connect as a superuser; -B leaves them out";
 
 /// What is known of a table before it is read.
 #[derive(Debug, Clone)]
@@ -95,6 +102,8 @@ struct Source {
     entry: EntryId,
     label: String,
     expected: Fingerprint,
+    /// What to do where it may not be read.
+    permission: &'static str,
     sum: Mutex<Sum>,
 }
 
@@ -173,49 +182,44 @@ impl Plan {
             .into_iter()
             .map(|piece| copy_statement(relation, columns, filter, piece))
             .collect();
-        let Some(root) = size.and_then(|size| size.moves_within.clone()) else {
-            let name = label(pair.expected);
-            return self.add(pair.expected.id, name, expected, copies, bytes);
+        let entry = pair.expected.id;
+        let source = match size.and_then(|size| size.moves_within.clone()) {
+            None => self.add_source(entry, label(pair.expected), HINT_PERMISSION),
+            Some(root) => match self.together.get(&root) {
+                Some(source) => *source,
+                None => {
+                    let name = format!("rows of {root}");
+                    let source = self.add_source(entry, name, HINT_PERMISSION);
+                    self.together.insert(root, source);
+                    source
+                }
+            },
         };
-        let source = match self.together.get(&root) {
-            Some(source) => *source,
-            None => {
-                let name = format!("rows of {root}");
-                let source = self.add_source(pair.expected.id, name, Fingerprint::default());
-                self.together.insert(root, source);
-                source
-            }
-        };
-        if let Some(source) = self.sources.get_mut(source) {
-            source.expected.merge(Fingerprint::of_end(&expected));
-        }
-        self.add_tasks(source, copies, bytes);
+        self.add_tasks(source, expected, copies, bytes);
     }
 
-    pub fn add(
-        &mut self,
-        entry: EntryId,
-        label: String,
-        expected: EndRecord,
-        copies: Vec<BString>,
-        bytes: u64,
-    ) {
-        let source = self.add_source(entry, label, Fingerprint::of_end(&expected));
-        self.add_tasks(source, copies, bytes);
+    /// Adds the contents of large objects.
+    pub fn add_large_objects(&mut self, pair: &Pair<'_>, expected: EndRecord, copy: &str) {
+        let label = label(pair.expected);
+        let source = self.add_source(pair.expected.id, label, HINT_LARGE_OBJECTS);
+        self.add_tasks(source, expected, vec![copy.into()], 0);
     }
 
-    fn add_source(&mut self, entry: EntryId, label: String, expected: Fingerprint) -> usize {
+    fn add_source(&mut self, entry: EntryId, label: String, permission: &'static str) -> usize {
         self.sources.push(Source {
             entry,
             label,
-            expected,
+            expected: Fingerprint::default(),
+            permission,
             sum: Mutex::default(),
         });
         self.sources.len() - 1
     }
 
-    fn add_tasks(&mut self, source: usize, copies: Vec<BString>, bytes: u64) {
+    /// Statements that read what the archive has so many rows of.
+    fn add_tasks(&mut self, source: usize, expected: EndRecord, copies: Vec<BString>, bytes: u64) {
         if let Some(source) = self.sources.get_mut(source) {
+            source.expected.merge(Fingerprint::of_end(&expected));
             let sum = source.sum.get_mut().unwrap_or_else(PoisonError::into_inner);
             sum.tasks_left += copies.len() as u32;
         }
@@ -321,7 +325,7 @@ impl Work {
             sum.tasks_left = sum.tasks_left.saturating_sub(1);
             match read {
                 Ok(fingerprint) => sum.fingerprint.merge(fingerprint),
-                Err(error) => sum.failure = Some(Reason::of_reading(&error)),
+                Err(error) => sum.failure = Some(Reason::of(&error, source.permission)),
             }
             if sum.tasks_left == 0 {
                 self.progress.table_done();

@@ -6,6 +6,7 @@ use bstr::{BString, ByteSlice};
 
 use super::finding::{Finding, FindingKind, Reason};
 use super::matching::{Pair, label};
+use super::rows::HINT_PERMISSION;
 use super::target::{recover, set_savepoint};
 use crate::archive::{Contents, EndRecord, EntryId, RandomReader, Segment};
 use crate::error::{Error, Result};
@@ -35,7 +36,7 @@ pub async fn compare<R: ReadAt>(
             let id = pair.expected.id;
             let finding = match values.get(&id) {
                 Some(Ok(value)) => compare_value(reader, pair, end, value)?,
-                Some(Err(error)) => Some(not_comparable(pair, Reason::of_reading(error))),
+                Some(Err(error)) => Some(not_comparable(pair, Reason::of(error, HINT_PERMISSION))),
                 None => Some(not_comparable(
                     pair,
                     Reason::from("the server gave no value"),

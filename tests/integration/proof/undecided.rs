@@ -10,10 +10,13 @@ const SCHEMA: &str = "
     CREATE POLICY own ON hidden USING (i > 1);
     CREATE TABLE denied (i int);
     CREATE SEQUENCE numbers;
+    SELECT lo_from_bytea(6001, '\\x01');
     GRANT SELECT ON plain, hidden TO fixture_reader";
 
 const ROW_SECURITY: &str = "a proof must see every row: connect as a superuser, as a role with \
                             BYPASSRLS, or as the owner of these tables where it is not forced on the owner";
+const LARGE_OBJECTS: &str = "grant the role SELECT on all large objects, or connect as a superuser; \
+                             -B leaves them out";
 const PERMISSION: &str =
     "grant the role pg_read_all_data, or SELECT on these and USAGE on their schemas";
 
@@ -38,20 +41,21 @@ fn rows_that_a_role_does_not_see() {
             finished.text(),
             "rows of public.denied: could not be compared: permission denied for table denied\n\
              rows of public.hidden: could not be compared: row-level security would hide rows from this role\n\
-             value of public.numbers: could not be compared: reading the values of sequences: permission denied for sequence numbers\n",
+             value of public.numbers: could not be compared: reading the values of sequences: permission denied for sequence numbers\n\
+             contents of large objects: could not be compared: permission denied for large object 6001\n",
             "on {major}"
         );
         assert_eq!(
             finished.stderr,
             format!(
-                "rdump: error: the database could not be proved equal to the archive: 3 objects \
-                 could not be compared\nrdump: hint: {PERMISSION}; {ROW_SECURITY}\n"
+                "rdump: error: the database could not be proved equal to the archive: 4 objects \
+                 could not be compared\nrdump: hint: {PERMISSION}; {ROW_SECURITY}; {LARGE_OBJECTS}\n"
             )
         );
 
         // beside a difference
         source
-            .sql("GRANT SELECT ON denied, numbers TO fixture_reader; INSERT INTO plain VALUES (2)");
+            .sql("GRANT SELECT ON denied, numbers TO fixture_reader; GRANT SELECT ON LARGE OBJECT 6001 TO fixture_reader; INSERT INTO plain VALUES (2)");
         let finished = verify(&archive, &source, &["-x"]);
         assert_eq!(finished.code, 3, "on {major}: {}", finished.stderr);
         assert_eq!(
