@@ -20,7 +20,7 @@ pub struct Arguments {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Prove this database equal to the archive: definitions, rows, sequences, large objects,
-    /// privileges, and that indexes and constraints are valid; if it has the archive's name, as
+    /// privileges, and that indexes are valid and constraints enforced; if it has the archive's name, as
     /// restore -C gives it, also what is set for it. Definitions that read differently are created
     /// in a transaction that is rolled back, and compared as the server prints them. Nothing else of
     /// the archive is run; but event triggers of the database fire, and the planner may call its own

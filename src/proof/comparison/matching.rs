@@ -212,16 +212,15 @@ impl Pair<'_> {
                 .map(|name| sql::identifier(name).to_string())
                 .collect()
         };
-        let detail = match (
-            without(columns, found_columns),
-            without(found_columns, columns),
-        ) {
-            (missing, _) if !missing.is_empty() => {
-                Listed::new("the database does not have the columns", missing)
-            }
-            (_, unexpected) if !unexpected.is_empty() => {
-                Listed::new("the archive does not have the columns", unexpected)
-            }
+        let lacking = |who: &str, names: Vec<String>| {
+            let plural = if names.len() == 1 { "" } else { "s" };
+            Listed::new(format!("the {who} does not have the column{plural}"), names)
+        };
+        let missing = without(columns, found_columns);
+        let unexpected = without(found_columns, columns);
+        let detail = match (missing, unexpected) {
+            (missing, _) if !missing.is_empty() => lacking("database", missing),
+            (_, unexpected) if !unexpected.is_empty() => lacking("archive", unexpected),
             _ if filter != found_filter => {
                 return Some(Finding::different(label, of_texts(filter, found_filter)));
             }

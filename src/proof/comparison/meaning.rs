@@ -415,9 +415,8 @@ fn renamed(text: &[u8], from: &[u8], to: &[u8]) -> BString {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_statement_must_be_about_the_twin() {
-        let mut entry = Entry {
+    fn index() -> Entry {
+        Entry {
             id: crate::archive::EntryId(1),
             kind: "INDEX".to_owned(),
             section: crate::archive::Section::PostData,
@@ -437,7 +436,26 @@ mod tests {
             dependencies: Vec::new(),
             contents: crate::archive::Contents::None,
             load_into: None,
+        }
+    }
+
+    #[test]
+    fn messages_name_no_twins() {
+        let entry = index();
+        let pair = Pair {
+            expected: &entry,
+            found: &entry,
         };
+        let said = format!("relation \"rdump_proof_a7.t\" does not exist{OUR_PLACE}");
+        let error = Error::new(said).with_sqlstate(SqlState::UNDEFINED_TABLE);
+        let error = without_twins(error, &pair, &schemas(7));
+        assert_eq!(error.message(), "relation \"s.t\" does not exist");
+        assert_eq!(error.sqlstate(), Some(&SqlState::UNDEFINED_TABLE));
+    }
+
+    #[test]
+    fn every_statement_must_be_about_the_twin() {
+        let mut entry = index();
         assert_eq!(
             Twin::of(&entry, "x", true).unwrap().text,
             "CREATE INDEX i ON x.t (a);\nALTER INDEX x.i ALTER COLUMN 1 SET STATISTICS 7;\n"
