@@ -142,25 +142,8 @@ impl<R: ReadAt> Run<'_, R> {
         let (invalid, invalid_indexes) = validity::compare(leader, expected).await?;
         found.extend(invalid.into_iter().map(|finding| (LAST, finding)));
 
-        let is_compared = |entry: &&Entry| self.coverage.has(entry);
-        let mut matched = match_entries(
-            expected.iter().filter(is_compared),
-            catalog.entries.iter().filter(is_compared),
-        );
+        let matched = self.matched(expected, &catalog, &mut comparison.not_compared);
         comparison.compared.entries = matched.pairs.len() as u64;
-        comparison.not_compared = self.coverage.left_out();
-        let unknown = catalog.left_out.iter();
-        comparison.not_compared.extend(
-            unknown.map(|what| {
-                Listed::from(format!("{what}: this version of rdump does not keep them"))
-            }),
-        );
-        comparison.not_compared.extend(take_left_out(&mut matched));
-        if self.coverage.data() {
-            let views = rows_of_materialized_views(&matched.pairs);
-            comparison.not_compared.extend(views);
-        }
-
         self.lone_entries(&matched, &invalid_indexes, &mut found);
         comparison.compared.asked = self.definitions(&matched.pairs, &mut found).await?;
         if !self.options.no_privileges {
@@ -200,6 +183,30 @@ impl<R: ReadAt> Run<'_, R> {
         found.sort_by_key(|(entry, _)| *entry);
         comparison.findings = found.into_iter().map(|(_, finding)| finding).collect();
         Ok(comparison)
+    }
+
+    /// Entries that stand against each other; lists what is not compared.
+    fn matched<'e>(
+        &self,
+        expected: &'e [Entry],
+        catalog: &'e Catalog,
+        not_compared: &mut Vec<Listed>,
+    ) -> Matched<'e> {
+        let is_compared = |entry: &&Entry| self.coverage.has(entry);
+        let mut matched = match_entries(
+            expected.iter().filter(is_compared),
+            catalog.entries.iter().filter(is_compared),
+        );
+        not_compared.extend(self.coverage.left_out());
+        for what in &catalog.left_out {
+            let why = "this version of rdump does not keep them";
+            not_compared.push(Listed::from(format!("{what}: {why}")));
+        }
+        not_compared.extend(take_left_out(&mut matched));
+        if self.coverage.data() {
+            not_compared.extend(rows_of_materialized_views(&matched.pairs));
+        }
+        matched
     }
 
     async fn workers(&self, comparison: &mut Comparison) -> Result<Vec<Session>> {
