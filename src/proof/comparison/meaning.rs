@@ -40,6 +40,10 @@ impl Verdict {
         let object = label(pair.expected);
         match self {
             Verdict::Same => None,
+            // which twins may show in no line: where one names itself, the other the original
+            Verdict::Different(lines) if lines.is_empty() => {
+                Some(Finding::different(object, pair.text_difference()))
+            }
             Verdict::Different(lines) => Some(Finding::different(object, lines)),
             Verdict::Refused(error) => {
                 let detail = format!("what the archive has cannot be created here: {error}");
