@@ -123,6 +123,16 @@ impl Pair<'_> {
         same_text(self.expected, self.found)
     }
 
+    /// That the texts differ, and where.
+    pub fn definition_difference(&self) -> Finding {
+        let label = label(self.expected);
+        if is_secret(self.expected) {
+            let detail = "it may hold a password, and is not shown";
+            return Finding::new(FindingKind::Different, label, detail);
+        }
+        Finding::different(label, self.text_difference())
+    }
+
     /// Where the texts part.
     pub fn text_difference(&self) -> Vec<Line> {
         match self.expected.kind.as_str() {
@@ -313,11 +323,24 @@ pub fn privileges_label(
     format!("ACL of {}{place}{}", object_type.as_bstr(), name.as_bstr())
 }
 
+/// Kinds whose definitions hold connection strings or passwords, which no message may show.
+fn is_secret(entry: &Entry) -> bool {
+    matches!(entry.kind.as_str(), "USER MAPPING" | "SUBSCRIPTION")
+}
+
+/// The first line of a definition, if it may be shown.
+pub fn first_line(entry: &Entry) -> String {
+    match entry.create.lines().next() {
+        Some(line) if !is_secret(entry) => shown(line),
+        _ => String::new(),
+    }
+}
+
 /// Bytes of a line that are shown.
 const SHOWN: usize = 160;
 
 /// A line in quotes, short enough for a message.
-pub fn shown(line: &[u8]) -> String {
+fn shown(line: &[u8]) -> String {
     let line = line.trim_ascii();
     if line.len() <= SHOWN {
         return format!("\"{}\"", line.as_bstr());
@@ -343,4 +366,59 @@ pub fn is_implied(entry: &Entry, among: &HashMap<EntryId, &Entry>) -> bool {
 
 fn relation_name(entry: &Entry) -> &BString {
     entry.relation.as_ref().unwrap_or(&entry.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::{Pass, Section};
+
+    fn entry(kind: &str, create: &str) -> Entry {
+        Entry {
+            id: EntryId(1),
+            kind: kind.to_owned(),
+            section: Section::PostData,
+            pass: Pass::Main,
+            schema: None,
+            name: "s".into(),
+            relation: None,
+            owner: None,
+            owner_target: None,
+            tablespace: None,
+            access_method: None,
+            create: create.into(),
+            drop: BString::default(),
+            drop_if_exists: BString::default(),
+            dependencies: Vec::new(),
+            contents: Contents::None,
+            load_into: None,
+        }
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let texts = ["one", "two"].map(|password| {
+            format!("CREATE SUBSCRIPTION s CONNECTION 'password={password}' PUBLICATION p;\n")
+        });
+        for (kind, expected) in [
+            (
+                "SUBSCRIPTION",
+                "SUBSCRIPTION s: different: it may hold a password, and is not shown",
+            ),
+            (
+                "USER MAPPING",
+                "USER MAPPING s: different: it may hold a password, and is not shown",
+            ),
+        ] {
+            let [expected_entry, found] = texts.each_ref().map(|text| entry(kind, text));
+            let pair = Pair {
+                expected: &expected_entry,
+                found: &found,
+            };
+            assert_eq!(pair.definition_difference().in_words(true), expected);
+            assert_eq!(first_line(&found), "");
+        }
+        let view = entry("VIEW", "CREATE VIEW s AS\n SELECT 1;\n");
+        assert_eq!(first_line(&view), "\"CREATE VIEW s AS\"");
+    }
 }

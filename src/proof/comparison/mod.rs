@@ -36,7 +36,7 @@ pub use difference::{Line, Side};
 use finding::Reason;
 pub use finding::{Compared, Comparison, Finding, FindingKind};
 use large_objects::Metadata;
-use matching::{Matched, Pair, by_id, is_implied, label, match_entries, shown};
+use matching::{Matched, Pair, by_id, first_line, is_implied, label, match_entries};
 use meaning::Verdict;
 use target::Target;
 
@@ -277,8 +277,7 @@ impl<R: ReadAt> Run<'_, R> {
             if meaning::can_be_asked(pair) {
                 open.push(*pair);
             } else {
-                let finding = Finding::different(label(pair.expected), pair.text_difference());
-                found.push((id, finding));
+                found.push((id, pair.definition_difference()));
             }
         }
         let (verdicts, asked) = if self.options.read_only {
@@ -375,11 +374,4 @@ fn is_named(entry: &Entry, schema: &[u8], name: &[u8]) -> bool {
         None => &entry.name,
     };
     own == name && entry.schema.as_ref().is_some_and(|own| own == schema)
-}
-
-fn first_line(entry: &Entry) -> String {
-    match bstr::ByteSlice::lines(entry.create.as_slice()).next() {
-        Some(line) => shown(line),
-        None => String::new(),
-    }
 }

@@ -8,8 +8,10 @@ use bstr::{BStr, ByteSlice};
 
 use super::difference::{Line, of_sets};
 use super::finding::{Finding, FindingKind, Reason};
-use super::matching::{Matched, by_id, is_implied, is_privileges, label, privileges_label};
-use super::{Found, LAST, first_line, large_objects};
+use super::matching::{
+    Matched, by_id, first_line, is_implied, is_privileges, label, privileges_label,
+};
+use super::{Found, LAST, large_objects};
 use crate::archive::Entry;
 use crate::catalog::{Catalog, Privileges};
 use crate::error::Result;
