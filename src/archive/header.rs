@@ -52,7 +52,7 @@ pub struct Header {
     pub id: ArchiveId,
     /// Bits that a reader must know to read on. None are defined yet.
     pub critical_flags: u32,
-    /// Bits that a reader may ignore. None are defined yet.
+    /// Bits that a reader may ignore: what the snapshot was told to leave out.
     pub optional_flags: u32,
     /// The oldest rdump that reads this archive.
     pub minimum_reader: String,
@@ -97,6 +97,15 @@ impl Header {
             settings: Vec::new(),
             unknown: Vec::new(),
         }
+    }
+
+    /// Whether rows, values of sequences and large objects were left out.
+    pub fn is_without_data(&self) -> bool {
+        self.optional_flags & HEADER_FLAG_WITHOUT_DATA != 0
+    }
+
+    pub fn is_without_large_objects(&self) -> bool {
+        self.optional_flags & (HEADER_FLAG_WITHOUT_DATA | HEADER_FLAG_WITHOUT_LARGE_OBJECTS) != 0
     }
 
     pub fn serialise(&self) -> Result<Vec<u8>> {

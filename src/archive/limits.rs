@@ -9,6 +9,9 @@ pub const FORMAT_VERSION: u16 = 0;
 pub const HEADER_FIXED_LENGTH: usize = 40;
 pub const MAX_HEADER_LENGTH: u32 = 1 << 20;
 pub const KNOWN_CRITICAL_FLAGS: u32 = 0;
+/// Optional flags: what a snapshot was told to leave out.
+pub const HEADER_FLAG_WITHOUT_DATA: u32 = 1;
+pub const HEADER_FLAG_WITHOUT_LARGE_OBJECTS: u32 = 2;
 
 pub const BLOCK_SYNC: [u8; 4] = *b"\xb7rdB";
 pub const BLOCK_HEADER_LENGTH: usize = 32;

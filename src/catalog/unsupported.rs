@@ -20,7 +20,7 @@ pub(super) async fn read(reader: &mut Reader<'_>) -> Result<()> {
     for row in &rows {
         let count: u64 = row.number("count")?;
         if count > 0 {
-            reader.leave_out(format!("{count} {}", row.string("kind")?));
+            reader.leave_out(format!("{} ({count})", row.string("kind")?));
         }
     }
     Ok(())

@@ -53,7 +53,7 @@ pub struct OutputArguments {
     /// Print warnings and errors only
     #[arg(short = 'q', long, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Name each step: locks, the snapshot, each table and each object
+    /// Name each step: locks, the snapshot, each table and each object; cut no list short
     #[arg(short = 'v', long)]
     pub verbose: bool,
 }

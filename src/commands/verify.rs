@@ -10,7 +10,8 @@ use super::interrupt::or_cancelled;
 use super::output::{OutputArguments, bytes, print, print_json};
 use crate::archive::RandomReader;
 use crate::error::{Error, Outcome, Result};
-use crate::proof::{CompareOptions, compare, verify_file};
+use crate::proof::{CompareOptions, Comparison, compare, verify_file};
+use crate::report::counted;
 use crate::storage::LocalFile;
 
 #[derive(Debug, Args)]
@@ -19,7 +20,7 @@ pub struct Arguments {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Prove this database equal to the archive: definitions, rows, sequences, large objects,
-    /// privileges, and that indexes and constraints are valid; if it has the archive's name, as
+    /// privileges, and that indexes are valid and constraints enforced; if it has the archive's name, as
     /// restore -C gives it, also what is set for it. Definitions that read differently are created
     /// in a transaction that is rolled back, and compared as the server prints them. Nothing else of
     /// the archive is run; but event triggers of the database fire, and the planner may call its own
@@ -39,11 +40,14 @@ pub struct Arguments {
     /// With --against: the archive was restored with --no-tablespaces
     #[arg(long, requires = "against")]
     no_tablespaces: bool,
-    /// With --against: compare definitions only
+    /// With --against: compare definitions only: the archive was restored with -s
     #[arg(short = 's', long, requires = "against")]
     schema_only: bool,
+    /// With --against: leave out large objects
+    #[arg(short = 'B', long = "no-large-objects", requires = "against")]
+    no_large_objects: bool,
     /// With --against: never write to the database, not even in a transaction that is rolled back;
-    /// definitions that read differently are then differences
+    /// whether definitions that read differently mean the same then remains undecided
     #[arg(long, requires = "against")]
     read_only: bool,
     /// Decode every block too, count its rows and compare their fingerprints
@@ -75,6 +79,7 @@ impl Arguments {
             no_privileges: self.no_privileges,
             no_tablespaces: self.no_tablespaces,
             no_data: self.schema_only,
+            no_large_objects: self.no_large_objects,
             read_only: self.read_only,
             ..CompareOptions::default()
         };
@@ -88,6 +93,11 @@ impl Arguments {
         .await;
         drop(watching);
         let comparison = comparison?;
+        self.tell(&comparison);
+        ending(&comparison)
+    }
+
+    fn tell(&self, comparison: &Comparison) {
         for warning in &comparison.warnings {
             self.output.warn(warning);
         }
@@ -95,24 +105,27 @@ impl Arguments {
             for finding in &comparison.findings {
                 print_json(&serde_json::json!({"type": "finding", "finding": finding}));
             }
+            let outcome = match (comparison.differences(), comparison.undecided()) {
+                (0, 0) => "equal",
+                (0, _) => "undecided",
+                _ => "different",
+            };
             print_json(&serde_json::json!({
                 "type": "summary",
-                "outcome": if comparison.is_equal() { "equal" } else { "different" },
+                "outcome": outcome,
                 "findings": comparison.findings.len(),
+                "differences": comparison.differences(),
+                "undecided": comparison.undecided(),
                 "compared": comparison.compared,
                 "not_compared": comparison.not_compared,
             }));
+        } else if self.output.quiet {
+            for finding in &comparison.findings {
+                print(finding.in_words(false));
+            }
         } else {
-            print(&comparison);
+            print(comparison.in_words(self.output.verbose));
         }
-        if comparison.is_equal() {
-            return Ok(());
-        }
-        Err(Error::new(format!(
-            "the database differs from the archive: {} findings",
-            comparison.findings.len()
-        ))
-        .outcome(Outcome::Partial))
     }
 
     async fn check_file(&self) -> Result<()> {
@@ -128,7 +141,7 @@ impl Arguments {
                     "type": "finding",
                     "block": finding.block,
                     "problem": finding.problem,
-                    "objects": finding.objects,
+                    "objects": finding.objects.names(),
                 }));
             }
             print_json(&serde_json::json!({
@@ -141,11 +154,11 @@ impl Arguments {
             }));
         } else {
             for finding in &report.findings {
-                print(finding);
+                print(finding.in_words(self.output.verbose));
             }
             self.output.say(&format!(
-                "{file}: {} blocks, {} checked",
-                report.blocks_checked,
+                "{file}: {}, {} checked",
+                counted(report.blocks_checked, "block", "blocks"),
                 bytes(report.bytes_checked)
             ));
         }
@@ -153,14 +166,33 @@ impl Arguments {
             self.output.say(&format!("{file}: every checksum holds"));
             return Ok(());
         }
-        Err(
-            Error::new(format!(
-                "{file} is damaged: {} finding{}",
-                report.findings.len(),
-                if report.findings.len() == 1 { "" } else { "s" }
-            ))
-                .hint("restore from another copy; tables that are not named can still be restored from this one")
-                .outcome(Outcome::Partial),
-        )
+        let findings = counted(report.findings.len() as u64, "finding", "findings");
+        let hint = if !report.is_of_named_objects() {
+            "restore from another copy: what this one says of its contents is damaged"
+        } else if !self.output.verbose && report.findings.iter().any(|f| f.objects.is_long()) {
+            "restore from another copy; tables that are not named with -v can still be restored from this one"
+        } else {
+            "restore from another copy; tables that are not named can still be restored from this one"
+        };
+        Err(Error::new(format!("{file} is damaged: {findings}"))
+            .hint(hint)
+            .outcome(Outcome::Partial))
     }
+}
+
+/// Success for a proof; else differences, and what could not be compared, each by their number.
+fn ending(comparison: &Comparison) -> Result<()> {
+    if comparison.is_equal() {
+        return Ok(());
+    }
+    let what = match comparison.differences() {
+        0 => "the database could not be proved equal to the archive",
+        _ => "the database differs from the archive",
+    };
+    let error = Error::new(format!("{what}: {}", comparison.findings_in_words()));
+    let error = match comparison.hints() {
+        hints if hints.is_empty() => error,
+        hints => error.hint(hints.join("; ")),
+    };
+    Err(error.outcome(Outcome::Partial))
 }

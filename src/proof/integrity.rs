@@ -11,10 +11,12 @@ mod scan;
 use std::collections::BTreeSet;
 use std::fmt;
 
+use super::Listed;
 use crate::archive::{
     ArchiveId, Contents, Entry, EntryId, RandomReader, is_damage, problem, read_header,
 };
 use crate::error::Result;
+use crate::report::counted;
 use crate::storage::ReadAt;
 
 /// One thing that is not as it was written.
@@ -26,7 +28,7 @@ pub struct Finding {
     pub place: Option<(u64, u64)>,
     pub problem: String,
     /// Entries whose rows it touches, as users know them: "public.orders".
-    pub objects: Vec<String>,
+    pub objects: Listed,
 }
 
 impl Finding {
@@ -35,7 +37,7 @@ impl Finding {
             block: None,
             place: None,
             problem: problem.into(),
-            objects: Vec::new(),
+            objects: Listed::default(),
         }
     }
 
@@ -48,25 +50,29 @@ impl Finding {
         self.block = Some(number);
         self
     }
-}
 
-/// Objects named in one line; the rest are counted.
-const MAX_OBJECTS_SHOWN: usize = 5;
+    fn of(mut self, objects: Vec<String>) -> Finding {
+        self.objects = Listed::new("", objects);
+        self
+    }
+
+    /// For people; with all objects, or the first of them.
+    pub fn in_words(&self, all: bool) -> String {
+        let mut words = self.problem.clone();
+        if let Some((offset, length)) = self.place {
+            let length = counted(length, "byte", "bytes");
+            words.push_str(&format!(" (offset {offset}, {length})"));
+        }
+        if !self.objects.is_empty() {
+            words.push_str(&format!("; affects {}", self.objects.in_words(all)));
+        }
+        words
+    }
+}
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.problem)?;
-        if let Some((offset, length)) = self.place {
-            write!(f, " (offset {offset}, {length} bytes)")?;
-        }
-        for (position, object) in self.objects.iter().take(MAX_OBJECTS_SHOWN).enumerate() {
-            let before = if position == 0 { "; affects " } else { ", " };
-            write!(f, "{before}{object}")?;
-        }
-        match self.objects.len().saturating_sub(MAX_OBJECTS_SHOWN) {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
-        }
+        f.write_str(&self.in_words(false))
     }
 }
 
@@ -87,6 +93,15 @@ pub struct IntegrityReport {
 impl IntegrityReport {
     pub fn is_sound(&self) -> bool {
         self.findings.is_empty()
+    }
+
+    /// Whether the damage is in rows whose objects are known, so that all others can be restored.
+    pub fn is_of_named_objects(&self) -> bool {
+        !self.scanned
+            && self
+                .findings
+                .iter()
+                .all(|finding| !finding.objects.is_empty())
     }
 }
 

@@ -2,6 +2,8 @@
 
 pub mod comparison;
 mod integrity;
+mod listed;
 
 pub use comparison::{CompareOptions, Comparison, FindingKind, compare};
 pub use integrity::{Finding, IntegrityReport, verify_file};
+pub use listed::Listed;

@@ -2,6 +2,8 @@
 
 mod lock_waits;
 mod progress;
+mod words;
 
 pub use lock_waits::{LOCK_PATIENCE, telling_lock_waits};
 pub use progress::{Counts, Progress};
+pub use words::counted;

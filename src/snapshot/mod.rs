@@ -22,17 +22,18 @@ use std::time::Duration;
 use bstr::BString;
 use tokio::task::JoinSet;
 
+pub use crate::rows::LEAST_SLICE;
 pub use cancellation::Cancellation;
 pub use lock::{Window, WindowHook};
-pub use plan::LEAST_SLICE;
 
+use crate::archive::limits::HEADER_FLAG_WITHOUT_LARGE_OBJECTS;
 use crate::archive::{ArchiveId, ArchiveSummary, ArchiveWriter, Codec, EndRecord, Header};
 use crate::catalog::{self, Catalog, Scope};
 use crate::error::{Error, Result, ResultExt, SqlState};
 use crate::postgres::settings::{BEGIN_LOOKING, KnownSettings, ROW_SETTINGS};
 use crate::postgres::{Connector, ServerVersion, Session, TransactionState, open_workers};
 use crate::report::{LOCK_PATIENCE, Progress, telling_lock_waits};
-use crate::rows::large_objects;
+use crate::rows::{large_objects, run_all};
 use crate::sql;
 use labels::Labels;
 use lock::{LockOptions, Snapshot, give_way, lock_and_snapshot};
@@ -274,6 +275,9 @@ async fn header(
 ) -> Result<Header> {
     let mut header = Header::new(ArchiveId::random());
     header.codec = options.codec.to_string();
+    if options.scope.no_large_objects {
+        header.optional_flags |= HEADER_FLAG_WITHOUT_LARGE_OBJECTS;
+    }
     // what the connection asked for may be a pooler's alias
     let named = leader.query("SELECT current_database() AS name").await?;
     header.database = named.only()?.text("name")?;
@@ -354,21 +358,7 @@ async fn copy_all(
             Ok::<(), Error>(())
         });
     }
-    let leading = work.run_leader(leader, writer.sealer());
-    tokio::pin!(leading);
-    let mut leader_done = false;
-    while !leader_done || !running.is_empty() {
-        tokio::select! {
-            outcome = &mut leading, if !leader_done => {
-                leader_done = true;
-                outcome?;
-            }
-            Some(outcome) = running.join_next() => {
-                outcome.map_err(|error| Error::new(format!("a worker died: {error}")))??;
-            }
-        }
-    }
-    Ok(())
+    run_all(work.run_leader(leader, writer.sealer()), running).await
 }
 
 /// On a standby, replay may cancel the queries of a long snapshot.

@@ -6,14 +6,8 @@ use bstr::BString;
 
 use super::lock::Snapshot;
 use crate::archive::{Contents, Entry, EntryId};
-use crate::rows::{copy_statement, slices};
+use crate::rows::{Cutting, copy_statement};
 use crate::sql;
-
-/// Smaller pieces of a table are not worth a statement of their own.
-pub const LEAST_SLICE: u64 = 64 << 20;
-
-/// Pieces a connection, so that the last ones end at about the same time.
-const SLICES_PER_JOB: u64 = 4;
 
 /// One COPY.
 #[derive(Debug, Clone)]
@@ -109,7 +103,7 @@ pub fn plan(
         .map(|relation| relation.bytes())
         .sum();
     let in_order = in_order(entries);
-    let largest_slice = (total / (jobs as u64 * SLICES_PER_JOB).max(1)).max(least_slice.max(1));
+    let cutting = Cutting::new(total, jobs, least_slice);
 
     let mut plan = Plan::default();
     for entry in entries {
@@ -139,13 +133,10 @@ pub fn plan(
                     Some(relation)
                         if relation.splittable
                             && filter.is_empty()
-                            && jobs > 1
                             && !in_order.contains(&entry.id) =>
                     {
-                        slices(
-                            relation.heap_bytes / snapshot.block_size.max(1),
-                            bytes.div_ceil(largest_slice),
-                        )
+                        let blocks = relation.heap_bytes / snapshot.block_size.max(1);
+                        cutting.pieces(blocks, bytes)
                     }
                     _ => vec![None],
                 };

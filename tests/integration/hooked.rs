@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rdump::archive::{ArchiveWriter, Codec, Contents, Entry, RandomReader};
+use rdump::archive::{ArchiveWriter, Codec, Contents, Entry, EntryId, RandomReader, Section};
 use rdump::catalog::Scope;
 use rdump::postgres::Connector;
 use rdump::postgres::conninfo::{ConnectionFlags, Environment, resolve};
@@ -64,6 +64,29 @@ pub fn forge(from: &str, to: &str, texts: &[(&str, &str)]) {
     }
     let file = std::fs::File::create(to).expect("a new file");
     let mut writer = ArchiveWriter::begin(file, reader.header(), Codec::default()).expect("begun");
+    writer.write_entries(&entries).expect("entries written");
+    writer.finish().expect("finished");
+}
+
+/// Writes an archive again without the entries that have contents, and these optional flags.
+pub fn forge_without_data(from: &str, to: &str, optional_flags: u32) {
+    let reader = RandomReader::open(LocalFile::open(from).expect("a file")).expect("an archive");
+    let mut entries = reader.entries().expect("entries");
+    entries.retain(|entry| entry.contents == Contents::None && entry.section != Section::Data);
+    let numbers: std::collections::HashMap<EntryId, EntryId> = (1..)
+        .map(EntryId)
+        .zip(&entries)
+        .map(|(new, entry)| (entry.id, new))
+        .collect();
+    for entry in &mut entries {
+        entry.id = numbers[&entry.id];
+        let needed = entry.dependencies.iter();
+        entry.dependencies = needed.filter_map(|id| numbers.get(id).copied()).collect();
+    }
+    let mut header = reader.header().clone();
+    header.optional_flags = optional_flags;
+    let file = std::fs::File::create(to).expect("a new file");
+    let mut writer = ArchiveWriter::begin(file, &header, Codec::default()).expect("begun");
     writer.write_entries(&entries).expect("entries written");
     writer.finish().expect("finished");
 }

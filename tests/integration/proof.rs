@@ -1,12 +1,16 @@
 //! A database is proved equal to an archive, and every way of not being equal is named.
 
 mod changes;
+mod constraints;
+mod coverage;
 mod databases;
 mod forged;
 mod large_objects;
 mod materialized_views;
+mod output;
 mod privileges;
 mod storage;
+mod undecided;
 
 use std::sync::Arc;
 
@@ -149,22 +153,24 @@ const CHANGES: &[(&str, &str, &[&str])] = &[
     (
         "ALTER TABLE app.customer ALTER name SET DEFAULT 'somebody'",
         "ALTER TABLE app.customer ALTER name SET DEFAULT 'nobody'",
-        &["TABLE app.customer: different: in the archive \"name character varying(40) DEFAULT 'nobody'"],
+        &[
+            "TABLE app.customer: different (- archive, + database):\n        id integer NOT NULL,\n  -     name character varying(40) DEFAULT 'nobody'",
+        ],
     ),
     (
         "ALTER TABLE app.customer ALTER name DROP NOT NULL",
         "ALTER TABLE app.customer ALTER name SET NOT NULL",
-        &["TABLE app.customer: different: in the archive \"name"],
+        &["TABLE app.customer: different (- archive, + database):\n"],
     ),
     (
         "REVOKE SELECT ON app.customer FROM fixture_reader",
         "GRANT SELECT ON app.customer TO fixture_reader",
-        &["ACL of TABLE app.customer: different: the database lacks \"GRANT SELECT ON TABLE app.customer TO fixture_reader;\""],
+        &["ACL of TABLE app.customer: different (- archive, + database):\n  - GRANT SELECT ON TABLE app.customer TO fixture_reader;"],
     ),
     (
         "REVOKE EXECUTE ON FUNCTION app.twice(numeric) FROM fixture_writer",
         "GRANT EXECUTE ON FUNCTION app.twice(numeric) TO fixture_writer",
-        &["ACL of FUNCTION app.twice(numeric): different: the database lacks \"GRANT EXECUTE ON FUNCTION app.twice(i numeric) TO fixture_writer;\""],
+        &["ACL of FUNCTION app.twice(numeric): different (- archive, + database):\n  - GRANT EXECUTE ON FUNCTION app.twice(i numeric) TO fixture_writer;"],
     ),
     (
         "SELECT nextval('app.tickets')",
@@ -179,17 +185,17 @@ const CHANGES: &[(&str, &str, &[&str])] = &[
     (
         "COMMENT ON TABLE app.customer IS 'who bought'",
         "COMMENT ON TABLE app.customer IS 'who buys'",
-        &["COMMENT ON TABLE app.customer: different: in the archive \"COMMENT ON TABLE app.customer IS 'who buys';\""],
+        &["COMMENT ON TABLE app.customer: different (- archive, + database):\n  - COMMENT ON TABLE app.customer IS 'who buys';\n  + COMMENT ON TABLE app.customer IS 'who bought';"],
     ),
     (
         "CREATE OR REPLACE FUNCTION app.twice(i integer) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT i * 3'",
         "CREATE OR REPLACE FUNCTION app.twice(i integer) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT i * 2'",
-        &["FUNCTION app.twice(integer): different: in the archive"],
+        &["FUNCTION app.twice(integer): different (- archive, + database):\n"],
     ),
     (
         "ALTER TYPE app.mood RENAME VALUE 'sad' TO 'gloomy'",
         "ALTER TYPE app.mood RENAME VALUE 'gloomy' TO 'sad'",
-        &["TYPE app.mood: different: in the archive"],
+        &["TYPE app.mood: different (- archive, + database):\n"],
     ),
     (
         "CREATE OR REPLACE VIEW app.rich AS
@@ -198,18 +204,18 @@ const CHANGES: &[(&str, &str, &[&str])] = &[
         "CREATE OR REPLACE VIEW app.rich AS
             SELECT c.id, c.name, sum(o.total) AS total FROM app.customer c JOIN app.\"Order\" o ON o.customer = c.id
             WHERE c.state IN ('new', 'old') GROUP BY c.id, c.name",
-        &["VIEW app.rich: different: in the archive"],
+        &["VIEW app.rich: different (- archive, + database):\n"],
     ),
     (
         "ALTER POLICY own ON app.customer USING (name <> CURRENT_USER)",
         "ALTER POLICY own ON app.customer USING (name = CURRENT_USER)",
-        &["POLICY app.customer own: different: in the archive"],
+        &["POLICY app.customer own: different (- archive, + database):\n"],
     ),
     (
         "UPDATE pg_constraint SET convalidated = false WHERE conname = 'Order_customer_fkey'",
         "UPDATE pg_constraint SET convalidated = true WHERE conname = 'Order_customer_fkey'",
         &[
-            "FK CONSTRAINT app.Order Order_customer_fkey: different: in the archive",
+            "FK CONSTRAINT app.Order Order_customer_fkey: different (- archive, + database):\n",
             "CONSTRAINT \"Order_customer_fkey\" of app.\"Order\": not valid",
         ],
     ),
@@ -237,7 +243,7 @@ const CHANGES: &[(&str, &str, &[&str])] = &[
          GRANT SELECT ON LARGE OBJECT 4713 TO fixture_reader",
         &[
             "LARGE OBJECT 4711: owner is fixture_owner, in the archive postgres",
-            "LARGE OBJECT 4713: different: the database lacks \"GRANT SELECT ON LARGE OBJECT * TO fixture_reader;\"",
+            "LARGE OBJECT 4713: different (- archive, + database):\n  - GRANT SELECT ON LARGE OBJECT * TO fixture_reader;",
         ],
     ),
 ];
@@ -286,7 +292,7 @@ fn an_upgraded_database_is_equal() {
     let found = archive.findings(&copy);
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(
-        found[0].starts_with("TABLE app.customer: different: "),
+        found[0].starts_with("TABLE app.customer: different (- archive, + database):\n"),
         "{found:?}"
     );
 

@@ -8,7 +8,7 @@ use bstr::ByteSlice;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::finding::{Finding, FindingKind};
-use super::large_objects::{Metadata, objects};
+use super::large_objects::{self, Metadata};
 use crate::archive::{EntryId, RandomReader, Segment};
 use crate::error::{Error, Result, ResultExt};
 use crate::postgres::{CopyProgress, RowConsumer, Session};
@@ -214,7 +214,7 @@ fn differences(
                 expected_bytes,
                 found_bytes,
             };
-            Finding::new(kind, format!("contents of {}", objects(&oids)), "")
+            Finding::new(kind, large_objects::contents(&oids), "")
         })
         .collect()
 }

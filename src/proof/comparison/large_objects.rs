@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use bstr::{BStr, BString, ByteSlice};
 
-use super::finding::{Finding, FindingKind};
+use super::difference::Line;
+use super::finding::{Finding, FindingKind, Reason};
 use super::privileges::difference;
 use crate::archive::{Entry, EntryId};
 use crate::catalog::Privileges;
 use crate::error::{Error, Result};
+use crate::proof::Listed;
 use crate::sql;
 
 /// Large objects of equal owner and privileges.
@@ -127,41 +129,53 @@ impl<'a> Metadata<'a> {
             }
         }
         let mut findings = Vec::new();
-        let mut add = |kind, oids: &[u32], detail: String| {
-            if !oids.is_empty() {
-                findings.push(Finding::new(kind, objects(oids), detail));
-            }
-        };
-        add(FindingKind::Missing, &missing, String::new());
-        for ((expected, found), oids) in owners {
-            add(FindingKind::Owner { expected, found }, &oids, String::new());
+        if !missing.is_empty() {
+            findings.push(Finding::new(FindingKind::Missing, objects(&missing), ""));
         }
-        let mut by_difference: BTreeMap<(bool, String), Vec<u32>> = BTreeMap::new();
-        for ((left, right), oids) in privileges {
+        findings.extend(owners.into_iter().map(|((expected, found), oids)| {
+            Finding::new(FindingKind::Owner { expected, found }, objects(&oids), "")
+        }));
+        findings.extend(self.compare_privileges(found, privileges, options));
+        if options.unexpected && !unexpected.is_empty() {
+            findings.push(Finding::new(
+                FindingKind::Unexpected,
+                objects(&unexpected),
+                "",
+            ));
+        }
+        findings
+    }
+
+    /// Of objects by their groups in both.
+    fn compare_privileges(
+        &self,
+        found: &Metadata<'_>,
+        objects_of: BTreeMap<(usize, usize), Vec<u32>>,
+        options: Wanted,
+    ) -> Vec<Finding> {
+        let mut by_difference: BTreeMap<Result<Vec<Line>, String>, Vec<u32>> = BTreeMap::new();
+        for ((left, right), oids) in objects_of {
             let difference = match (self.groups.get(left), found.groups.get(right)) {
                 (Some(left), Some(right)) => privileges_difference(left, right, options),
                 _ => Err(Error::new("their privileges are unknown")),
             };
-            let key = match difference {
-                Ok(None) => continue,
-                Ok(Some(detail)) => (true, detail),
-                Err(error) => (false, error.to_string()),
-            };
+            let key = difference.map_err(|error| error.to_string());
             by_difference.entry(key).or_default().extend(oids);
         }
-        for ((is_known, detail), mut oids) in by_difference {
-            oids.sort_unstable();
-            let kind = if is_known {
-                FindingKind::Different
-            } else {
-                FindingKind::NotComparable
-            };
-            add(kind, &oids, detail);
-        }
-        if options.unexpected {
-            add(FindingKind::Unexpected, &unexpected, String::new());
-        }
-        findings
+        by_difference
+            .into_iter()
+            .filter_map(|(difference, mut oids)| {
+                oids.sort_unstable();
+                match difference {
+                    Ok(lines) if lines.is_empty() => None,
+                    Ok(lines) => Some(Finding::different(objects(&oids), lines)),
+                    Err(reason) => Some(Finding::not_comparable(
+                        objects(&oids),
+                        Reason::from(reason),
+                    )),
+                }
+            })
+            .collect()
     }
 }
 
@@ -169,7 +183,7 @@ fn privileges_difference(
     expected: &Group<'_>,
     found: &Group<'_>,
     options: Wanted,
-) -> Result<Option<String>> {
+) -> Result<Vec<Line>> {
     let object = found
         .privileges
         .ok_or_else(|| Error::new("their privileges are unknown"))?;
@@ -199,21 +213,18 @@ fn name(owner: Option<&BString>) -> String {
     )
 }
 
-/// Named in one finding; the rest are counted.
-const NAMED: usize = 100;
+pub fn objects(oids: &[u32]) -> Listed {
+    listed("", oids)
+}
 
-pub fn objects(oids: &[u32]) -> String {
-    let mut text = String::from(if oids.len() == 1 {
-        "LARGE OBJECT "
-    } else {
-        "LARGE OBJECTS "
-    });
-    let named: Vec<String> = oids.iter().take(NAMED).map(u32::to_string).collect();
-    text.push_str(&named.join(", "));
-    if oids.len() > NAMED {
-        text.push_str(&format!(" and {} more", oids.len() - NAMED));
-    }
-    text
+pub fn contents(oids: &[u32]) -> Listed {
+    listed("contents of ", oids)
+}
+
+fn listed(before: &str, oids: &[u32]) -> Listed {
+    let plural = if oids.len() == 1 { "" } else { "S" };
+    let names = oids.iter().map(u32::to_string).collect();
+    Listed::new(format!("{before}LARGE OBJECT{plural}"), names)
 }
 
 /// The OIDs of `'{1,2}'` in a statement.
@@ -316,7 +327,7 @@ mod tests {
         assert_eq!(
             findings(&left, &all("1,2,3", ""), "{alice=rw/alice}"),
             [
-                "LARGE OBJECTS 1, 2, 3: different: the database lacks \"GRANT SELECT ON LARGE OBJECT * TO bob;\""
+                "LARGE OBJECTS 1, 2, 3: different (- archive, + database):\n  - GRANT SELECT ON LARGE OBJECT * TO bob;"
             ]
         );
     }

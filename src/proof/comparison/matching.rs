@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use bstr::{BStr, BString, ByteSlice};
 
+use super::difference::{Line, of_sets, of_texts};
 use super::finding::{Finding, FindingKind};
 use crate::archive::{Contents, Entry, EntryId};
+use crate::proof::Listed;
 use crate::sql;
 
 /// An archived entry and the database's own.
@@ -87,10 +89,7 @@ pub fn is_privileges(entry: &Entry) -> bool {
 /// Whether the texts need no closer look. Settings of a database may have been set in any order.
 fn same_text(expected: &Entry, found: &Entry) -> bool {
     match expected.kind.as_str() {
-        "DATABASE PROPERTIES" => {
-            let (missing, unexpected) = statement_difference(&expected.create, &found.create);
-            missing.is_none() && unexpected.is_none()
-        }
+        "DATABASE PROPERTIES" => statement_difference(&expected.create, &found.create).is_empty(),
         "DATABASE" => without_provider(&expected.create) == without_provider(&found.create),
         _ => expected.create == found.create,
     }
@@ -101,11 +100,8 @@ fn without_provider(create: &[u8]) -> Vec<u8> {
     create.replace(" LOCALE_PROVIDER = 'libc'", "")
 }
 
-/// The first statement that only the one text has, and the first that only the other has.
-fn statement_difference<'a>(
-    expected: &'a [u8],
-    found: &'a [u8],
-) -> (Option<&'a [u8]>, Option<&'a [u8]>) {
+/// Statements that only one of the texts has, in whatever order.
+fn statement_difference(expected: &[u8], found: &[u8]) -> Vec<Line> {
     let mut counts: BTreeMap<&[u8], i64> = BTreeMap::new();
     for statement in sql::statements(expected) {
         *counts.entry(statement).or_default() += 1;
@@ -113,13 +109,13 @@ fn statement_difference<'a>(
     for statement in sql::statements(found) {
         *counts.entry(statement).or_default() -= 1;
     }
-    let first = |wanted: fn(i64) -> bool| {
+    let only = |wanted: fn(i64) -> bool| {
         counts
             .iter()
-            .find(|(_, count)| wanted(**count))
+            .filter(move |(_, count)| wanted(**count))
             .map(|(statement, _)| *statement)
     };
-    (first(|count| count > 0), first(|count| count < 0))
+    of_sets(only(|count| count > 0), only(|count| count < 0))
 }
 
 impl Pair<'_> {
@@ -127,13 +123,24 @@ impl Pair<'_> {
         same_text(self.expected, self.found)
     }
 
-    /// In short, where the texts part.
-    pub fn text_difference(&self) -> String {
-        text_difference(
-            &self.expected.create,
-            &self.found.create,
-            self.expected.kind == "DATABASE PROPERTIES",
-        )
+    /// That the texts differ, and where.
+    pub fn definition_difference(&self) -> Finding {
+        let label = label(self.expected);
+        if is_secret(self.expected) {
+            let detail = "it may hold a password, and is not shown";
+            return Finding::new(FindingKind::Different, label, detail);
+        }
+        Finding::different(label, self.text_difference())
+    }
+
+    /// Where the texts part.
+    pub fn text_difference(&self) -> Vec<Line> {
+        match self.expected.kind.as_str() {
+            "DATABASE PROPERTIES" => {
+                statement_difference(&self.expected.create, &self.found.create)
+            }
+            _ => of_texts(&self.expected.create, &self.found.create),
+        }
     }
 
     /// A difference in owner, if there is one.
@@ -153,7 +160,7 @@ impl Pair<'_> {
     }
 
     /// Where it is kept and by which access method: what is set before its statements run.
-    pub fn storage_difference(&self, tablespaces: bool) -> Option<String> {
+    pub fn storage_difference(&self, tablespaces: bool) -> Option<Finding> {
         let (expected, found) = (self.expected, self.found);
         let pairs = [
             (
@@ -184,47 +191,52 @@ impl Pair<'_> {
                 )
             })
             .collect();
-        (!differing.is_empty()).then(|| differing.join("; "))
+        (!differing.is_empty()).then(|| {
+            let label = label(self.expected);
+            Finding::new(FindingKind::Different, label, differing.join("; "))
+        })
     }
 
     /// Rows are those of the same columns and condition, whatever the order of columns.
-    pub fn contents_difference(&self) -> Option<String> {
-        match (&self.expected.contents, &self.found.contents) {
-            (
-                Contents::Rows {
-                    columns, filter, ..
-                },
-                Contents::Rows {
-                    columns: found_columns,
-                    filter: found_filter,
-                    ..
-                },
-            ) => {
-                if let Some(column) = columns.iter().find(|name| !found_columns.contains(name)) {
-                    Some(format!(
-                        "the database has no column {}",
-                        sql::identifier(column)
-                    ))
-                } else if let Some(column) =
-                    found_columns.iter().find(|name| !columns.contains(name))
-                {
-                    Some(format!(
-                        "the archive has no column {}",
-                        sql::identifier(column)
-                    ))
-                } else if filter != found_filter {
-                    Some(both(filter, found_filter))
-                } else {
-                    None
-                }
+    pub fn contents_difference(&self) -> Option<Finding> {
+        let label = label(self.expected);
+        let (
+            Contents::Rows {
+                columns, filter, ..
+            },
+            Contents::Rows {
+                columns: found_columns,
+                filter: found_filter,
+                ..
+            },
+        ) = (&self.expected.contents, &self.found.contents)
+        else {
+            let kind = std::mem::discriminant::<Contents>;
+            let is_same = kind(&self.expected.contents) == kind(&self.found.contents);
+            let what = "the contents are of another kind";
+            return (!is_same).then(|| Finding::new(FindingKind::Different, label, what));
+        };
+        let without = |columns: &[BString], others: &[BString]| -> Vec<String> {
+            let lacking = columns.iter().filter(|name| !others.contains(name));
+            lacking
+                .map(|name| sql::identifier(name).to_string())
+                .collect()
+        };
+        let lacking = |who: &str, names: Vec<String>| {
+            let plural = if names.len() == 1 { "" } else { "s" };
+            Listed::new(format!("the {who} does not have the column{plural}"), names)
+        };
+        let missing = without(columns, found_columns);
+        let unexpected = without(found_columns, columns);
+        let detail = match (missing, unexpected) {
+            (missing, _) if !missing.is_empty() => lacking("database", missing),
+            (_, unexpected) if !unexpected.is_empty() => lacking("archive", unexpected),
+            _ if filter != found_filter => {
+                return Some(Finding::different(label, of_texts(filter, found_filter)));
             }
-            (expected, found)
-                if std::mem::discriminant(expected) != std::mem::discriminant(found) =>
-            {
-                Some("the contents are of another kind".to_owned())
-            }
-            _ => None,
-        }
+            _ => return None,
+        };
+        Some(Finding::new(FindingKind::Different, label, detail))
     }
 }
 
@@ -311,54 +323,24 @@ pub fn privileges_label(
     format!("ACL of {}{place}{}", object_type.as_bstr(), name.as_bstr())
 }
 
-/// Shows the first line in which two texts differ.
-pub fn text_difference(expected: &[u8], found: &[u8], as_set: bool) -> String {
-    if as_set {
-        let (missing, unexpected) = statement_difference(expected, found);
-        return match (missing, unexpected) {
-            (Some(line), None) => format!("the database lacks {}", shown(line)),
-            (None, Some(line)) => format!("the archive lacks {}", shown(line)),
-            (missing, unexpected) => {
-                both(missing.unwrap_or_default(), unexpected.unwrap_or_default())
-            }
-        };
-    }
-    let mut left = expected.lines();
-    let mut right = found.lines();
-    loop {
-        match (left.next(), right.next()) {
-            (None, None) => return "the line breaks differ".to_owned(),
-            (Some(left), Some(right)) if left == right => {}
-            (left, right) => return both(left.unwrap_or_default(), right.unwrap_or_default()),
-        }
-    }
+/// Kinds whose definitions hold connection strings or passwords, which no message may show.
+fn is_secret(entry: &Entry) -> bool {
+    matches!(entry.kind.as_str(), "USER MAPPING" | "SUBSCRIPTION")
 }
 
-fn both(expected: &[u8], found: &[u8]) -> String {
-    // long lines are shown from a little before where they part
-    let common = expected
-        .iter()
-        .zip(found)
-        .take_while(|(left, right)| left == right)
-        .count();
-    let start = if common + 20 < SHOWN { 0 } else { common - 20 };
-    let part = |line: &[u8]| match line.get(start..).unwrap_or_default() {
-        [] => "nothing".to_owned(),
-        rest if start > 0 => format!("...{}", shown(rest)),
-        rest => shown(rest),
-    };
-    format!(
-        "in the archive {}, in the database {}",
-        part(expected),
-        part(found)
-    )
+/// The first line of a definition, if it may be shown.
+pub fn first_line(entry: &Entry) -> String {
+    match entry.create.lines().next() {
+        Some(line) if !is_secret(entry) => shown(line),
+        _ => String::new(),
+    }
 }
 
 /// Bytes of a line that are shown.
 const SHOWN: usize = 160;
 
 /// A line in quotes, short enough for a message.
-pub fn shown(line: &[u8]) -> String {
+fn shown(line: &[u8]) -> String {
     let line = line.trim_ascii();
     if line.len() <= SHOWN {
         return format!("\"{}\"", line.as_bstr());
@@ -384,4 +366,59 @@ pub fn is_implied(entry: &Entry, among: &HashMap<EntryId, &Entry>) -> bool {
 
 fn relation_name(entry: &Entry) -> &BString {
     entry.relation.as_ref().unwrap_or(&entry.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::{Pass, Section};
+
+    fn entry(kind: &str, create: &str) -> Entry {
+        Entry {
+            id: EntryId(1),
+            kind: kind.to_owned(),
+            section: Section::PostData,
+            pass: Pass::Main,
+            schema: None,
+            name: "s".into(),
+            relation: None,
+            owner: None,
+            owner_target: None,
+            tablespace: None,
+            access_method: None,
+            create: create.into(),
+            drop: BString::default(),
+            drop_if_exists: BString::default(),
+            dependencies: Vec::new(),
+            contents: Contents::None,
+            load_into: None,
+        }
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let texts = ["one", "two"].map(|password| {
+            format!("CREATE SUBSCRIPTION s CONNECTION 'password={password}' PUBLICATION p;\n")
+        });
+        for (kind, expected) in [
+            (
+                "SUBSCRIPTION",
+                "SUBSCRIPTION s: different: it may hold a password, and is not shown",
+            ),
+            (
+                "USER MAPPING",
+                "USER MAPPING s: different: it may hold a password, and is not shown",
+            ),
+        ] {
+            let [expected_entry, found] = texts.each_ref().map(|text| entry(kind, text));
+            let pair = Pair {
+                expected: &expected_entry,
+                found: &found,
+            };
+            assert_eq!(pair.definition_difference().in_words(true), expected);
+            assert_eq!(first_line(&found), "");
+        }
+        let view = entry("VIEW", "CREATE VIEW s AS\n SELECT 1;\n");
+        assert_eq!(first_line(&view), "\"CREATE VIEW s AS\"");
+    }
 }

@@ -10,9 +10,11 @@
 
 use std::collections::HashMap;
 
-use bstr::{BStr, BString, ByteSlice};
+use bstr::{BString, ByteSlice};
 
-use super::matching::{Pair, text_difference};
+use super::difference::{Line, of_texts};
+use super::finding::{Finding, FindingKind, Reason};
+use super::matching::{Pair, label};
 use super::shape;
 use super::target::{Target, recover, set_savepoint};
 use crate::archive::Entry;
@@ -24,10 +26,50 @@ use crate::sql;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Same,
-    /// Why, where more is known than that the texts differ.
-    Different(Option<String>),
+    /// What differs once the server has printed both.
+    Different(Vec<Line>),
+    /// The server does not take the archive's definition.
+    Refused(String),
     /// The server could not be asked, for this reason.
-    Unknown(String),
+    Unknown(Reason),
+}
+
+impl Verdict {
+    /// What it says of a pair whose texts differ.
+    pub fn finding(self, pair: &Pair<'_>) -> Option<Finding> {
+        let object = label(pair.expected);
+        match self {
+            Verdict::Same => None,
+            // which twins may show in no line: where one names itself, the other the original
+            Verdict::Different(lines) if lines.is_empty() => {
+                Some(Finding::different(object, pair.text_difference()))
+            }
+            Verdict::Different(lines) => Some(Finding::different(object, lines)),
+            Verdict::Refused(error) => {
+                let detail = format!("what the archive has cannot be created here: {error}");
+                let finding = Finding::new(FindingKind::Different, object, detail);
+                Some(finding.with_difference(pair.text_difference()))
+            }
+            Verdict::Unknown(reason) => {
+                let text = format!(
+                    "the texts differ, and whether they mean the same cannot be told: {}",
+                    reason.text
+                );
+                let finding = Finding::not_comparable(object, Reason { text, ..reason });
+                Some(finding.with_difference(pair.text_difference()))
+            }
+        }
+    }
+}
+
+const HINT_CREATE: &str = "the server is asked by creating both, in schemas of their own and a \
+     transaction that is rolled back: connect as a role that may create schemas in the database";
+const HINT_STANDBY: &str =
+    "the server is asked in a transaction that writes, as a standby cannot: compare the primary";
+
+/// That the server could not be asked.
+fn unknown(error: &Error) -> Verdict {
+    Verdict::Unknown(Reason::of(error, HINT_CREATE))
 }
 
 /// Questions of one transaction: few enough not to fill the server's lock table.
@@ -85,7 +127,12 @@ pub async fn ask(target: &Target, pairs: &[Pair<'_>]) -> Result<Vec<Verdict>> {
             }
             // a standby, or no more connections
             Err(error) if error.sqlstate().is_some() => {
-                vec![Verdict::Unknown(error.to_string()); batch.len()]
+                let verdict = if target.standby {
+                    Verdict::Unknown(Reason::new(error.to_string(), HINT_STANDBY))
+                } else {
+                    unknown(&error)
+                };
+                vec![verdict; batch.len()]
             }
             Err(error) => return Err(error),
         };
@@ -93,7 +140,7 @@ pub async fn ask(target: &Target, pairs: &[Pair<'_>]) -> Result<Vec<Verdict>> {
             verdicts[*at] = Some(answer);
         }
     }
-    let unasked = || Verdict::Unknown("it was not asked about".to_owned());
+    let unasked = || Verdict::Unknown(Reason::from("it was not asked about"));
     Ok(verdicts
         .into_iter()
         .map(|verdict| verdict.unwrap_or_else(unasked))
@@ -106,8 +153,11 @@ fn is_routine(entry: &Entry) -> bool {
 
 /// The two schemas of a question: names of equal length, which differ in nothing but a letter.
 fn schemas(question: usize) -> [String; 2] {
-    ["a", "b"].map(|side| format!("rdump_proof_{side}{question}"))
+    ["a", "b"].map(|side| format!("{PREFIX}{side}{question}"))
 }
+
+/// What the names of twins' schemas begin with.
+const PREFIX: &str = "rdump_proof_";
 
 async fn ask_batch(
     session: &mut Session,
@@ -132,72 +182,103 @@ async fn ask_batch(
         Ok(catalog) => catalog.entries,
         Err(error) => {
             let error = recover(session, error).await?;
-            return Ok(vec![Verdict::Unknown(error.to_string()); pairs.len()]);
+            return Ok(vec![unknown(&error); pairs.len()]);
         }
     };
-    let mut made: HashMap<&BStr, BString> = HashMap::new();
-    for entry in &entries {
+    let mut made = twins_as_read(&entries);
+    let mut verdicts = Vec::with_capacity(pairs.len());
+    for (question, (pair, settled)) in pairs.iter().zip(settled).enumerate() {
+        let mut text = |schema: &str| made.remove(schema.as_bytes());
+        let [a, b] = schemas(question);
+        verdicts.push(match (settled, text(&a), text(&b)) {
+            (Some(verdict), ..) => verdict,
+            (None, Some(expected), Some(found)) => compare_twins(pair, &expected, &found),
+            _ => Verdict::Unknown(Reason::from("its twins cannot be read")),
+        });
+    }
+    Ok(verdicts)
+}
+
+/// The definitions in each schema of twins, all in one text.
+fn twins_as_read(entries: &[Entry]) -> HashMap<&[u8], BString> {
+    let mut made: HashMap<&[u8], BString> = HashMap::new();
+    for entry in entries {
         if let Some(schema) = &entry.schema
-            && schema.starts_with(b"rdump_proof_")
+            && schema.starts_with(PREFIX.as_bytes())
         {
-            let text = made.entry(schema.as_bstr()).or_default();
-            text.extend_from_slice(&entry.create.replace(schema.as_slice(), "twin"));
+            let text = made.entry(schema.as_slice()).or_default();
+            // no name that a definition can have: what else it names stays another
+            text.extend_from_slice(&entry.create.replace(schema.as_slice(), PLACEHOLDER));
         }
     }
-    Ok(settled
-        .into_iter()
-        .enumerate()
-        .map(|(question, settled)| {
-            settled.unwrap_or_else(|| {
-                let [a, b] = schemas(question);
-                let text = |schema: &str| made.get(BStr::new(schema));
-                match (text(&a), text(&b)) {
-                    (Some(expected), Some(found)) if expected == found => Verdict::Same,
-                    (Some(expected), Some(found)) => {
-                        Verdict::Different(Some(text_difference(expected, found, false)))
-                    }
-                    _ => Verdict::Unknown("its twins cannot be read".to_owned()),
-                }
-            })
-        })
-        .collect())
+    made
+}
+
+/// Stands for the schema of a twin, in quotes or not: no text of a definition has a zero byte.
+const PLACEHOLDER: &[u8] = b"\0";
+
+fn compare_twins(pair: &Pair<'_>, expected: &BString, found: &BString) -> Verdict {
+    if expected == found {
+        return Verdict::Same;
+    }
+    let shown = |text: &BString| text.replace(PLACEHOLDER, schema_of(pair).as_slice());
+    Verdict::Different(of_texts(&shown(expected), &shown(found)))
+}
+
+/// Where the server stopped, which is our own block.
+const OUR_PLACE: &str = " [PL/pgSQL function inline_code_block line 1 at EXECUTE]";
+
+/// Says of the real schema what the server says of a twin's.
+fn without_twins(error: Error, pair: &Pair<'_>, twins: &[String; 2]) -> Error {
+    let mut message = error.to_string().replace(OUR_PLACE, "");
+    for twin in twins {
+        message = message.replace(twin, &schema_of(pair).to_string());
+    }
+    match error.sqlstate() {
+        Some(state) => Error::new(message).with_sqlstate(state.clone()),
+        None => Error::new(message),
+    }
+}
+
+fn schema_of(pair: &Pair<'_>) -> BString {
+    let schema = pair.expected.schema.as_ref();
+    schema.map_or_else(BString::default, sql::identifier)
 }
 
 /// Makes both twins; a verdict where that alone decides.
 async fn make_twins(
     session: &mut Session,
     pair: &Pair<'_>,
-    [a, b]: &[String; 2],
+    schemas: &[String; 2],
     conforming: bool,
 ) -> Result<Option<Verdict>> {
+    let [a, b] = schemas;
     // before anything runs
     let twins = Twin::of(pair.found, b, conforming)
         .and_then(|found| Ok((found, Twin::of(pair.expected, a, conforming)?)));
     let (found, expected) = match twins {
         Ok(twins) => twins,
-        Err(error) => return Ok(Some(Verdict::Unknown(error.to_string()))),
+        Err(error) => return Ok(Some(unknown(&error))),
     };
     set_savepoint(session).await?;
-    let verdict = match found.make(session).await {
-        Err(error) => {
-            let error = recover(session, error).await?;
-            Some(Verdict::Unknown(error.to_string()))
+    let outcome = match found.make(session).await {
+        Ok(()) => expected.make(session).await.map_err(|error| (error, true)),
+        Err(error) => Err((error, false)),
+    };
+    let verdict = match outcome {
+        Ok(()) => None,
+        Err((error, is_archived)) => {
+            let error = without_twins(recover(session, error).await?, pair, schemas);
+            let of_definition = !matches!(
+                error.sqlstate(),
+                Some(&(SqlState::INSUFFICIENT_PRIVILEGE | SqlState::LOCK_NOT_AVAILABLE))
+            );
+            Some(if is_archived && of_definition {
+                Verdict::Refused(error.to_string())
+            } else {
+                unknown(&error)
+            })
         }
-        Ok(()) => match expected.make(session).await {
-            Ok(()) => None,
-            Err(error) => {
-                let error = recover(session, error).await?;
-                Some(match error.sqlstate() {
-                    // nothing that the definition itself says
-                    Some(&(SqlState::INSUFFICIENT_PRIVILEGE | SqlState::LOCK_NOT_AVAILABLE)) => {
-                        Verdict::Unknown(error.to_string())
-                    }
-                    _ => Verdict::Different(Some(format!(
-                        "what the archive has cannot be created here: {error}"
-                    ))),
-                })
-            }
-        },
     };
     session.execute("RELEASE SAVEPOINT rdump_proof").await?;
     Ok(verdict)
@@ -338,9 +419,8 @@ fn renamed(text: &[u8], from: &[u8], to: &[u8]) -> BString {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_statement_must_be_about_the_twin() {
-        let mut entry = Entry {
+    fn index() -> Entry {
+        Entry {
             id: crate::archive::EntryId(1),
             kind: "INDEX".to_owned(),
             section: crate::archive::Section::PostData,
@@ -360,7 +440,26 @@ mod tests {
             dependencies: Vec::new(),
             contents: crate::archive::Contents::None,
             load_into: None,
+        }
+    }
+
+    #[test]
+    fn messages_name_no_twins() {
+        let entry = index();
+        let pair = Pair {
+            expected: &entry,
+            found: &entry,
         };
+        let said = format!("relation \"rdump_proof_a7.t\" does not exist{OUR_PLACE}");
+        let error = Error::new(said).with_sqlstate(SqlState::UNDEFINED_TABLE);
+        let error = without_twins(error, &pair, &schemas(7));
+        assert_eq!(error.message(), "relation \"s.t\" does not exist");
+        assert_eq!(error.sqlstate(), Some(&SqlState::UNDEFINED_TABLE));
+    }
+
+    #[test]
+    fn every_statement_must_be_about_the_twin() {
+        let mut entry = index();
         assert_eq!(
             Twin::of(&entry, "x", true).unwrap().text,
             "CREATE INDEX i ON x.t (a);\nALTER INDEX x.i ALTER COLUMN 1 SET STATISTICS 7;\n"

@@ -6,6 +6,8 @@
 //! archive: of what it holds only definitions are run (`shape`), in transactions that are rolled back.
 
 mod contents;
+mod coverage;
+mod difference;
 mod finding;
 mod large_objects;
 mod matching;
@@ -21,17 +23,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::archive::{Contents, EndRecord, Entry, EntryId, RandomReader};
-use crate::catalog::{self, Scope};
+use crate::catalog::{self, Catalog, Scope};
 use crate::error::{Error, Result, ResultExt};
 use crate::postgres::{Connector, Session};
+use crate::proof::Listed;
 use crate::report::{LOCK_PATIENCE, Progress, telling_lock_waits};
 use crate::rows::large_objects::copy_statement as large_objects_copy;
-use crate::sql;
 use crate::storage::ReadAt;
 
+use coverage::{Coverage, rows_of_materialized_views, take_left_out};
+pub use difference::{Line, Side};
+use finding::Reason;
 pub use finding::{Compared, Comparison, Finding, FindingKind};
 use large_objects::Metadata;
-use matching::{Matched, Pair, by_id, is_implied, is_privileges, label, match_entries, shown};
+use matching::{Matched, Pair, by_id, first_line, is_implied, label, match_entries};
 use meaning::Verdict;
 use target::Target;
 
@@ -49,8 +54,9 @@ pub struct CompareOptions {
     pub no_privileges: bool,
     /// Do not compare tablespaces: the archive was restored without.
     pub no_tablespaces: bool,
-    /// Do not read rows, sequences and large objects.
+    /// Compare definitions only: no rows, no values of sequences, no large objects.
     pub no_data: bool,
+    pub no_large_objects: bool,
     /// Say nothing of what only the database has: the archive is of a part.
     pub ignore_unexpected: bool,
     /// Never write to the database, not even in a transaction that is rolled back. Definitions
@@ -68,6 +74,7 @@ impl Default for CompareOptions {
             no_privileges: false,
             no_tablespaces: false,
             no_data: false,
+            no_large_objects: false,
             ignore_unexpected: false,
             read_only: false,
         }
@@ -99,6 +106,7 @@ async fn compare_watched<R: ReadAt>(
         reader,
         target: &target,
         options,
+        coverage: Coverage::new(options, reader.header(), &target.database),
         progress,
     };
     let outcome = run.compare(&mut leader, &entries).await;
@@ -113,138 +121,128 @@ struct Run<'a, R> {
     reader: &'a RandomReader<R>,
     target: &'a Target,
     options: &'a CompareOptions,
+    coverage: Coverage<'a>,
     progress: Arc<Progress>,
 }
 
 /// Findings with the entry that they are about, by which they are ordered.
 type Found = Vec<(EntryId, Finding)>;
 
+/// What data is read for.
+struct Data<'a> {
+    pairs: &'a [Pair<'a>],
+    /// Large objects of the archive, and of the database.
+    archived: &'a Metadata<'a>,
+    present: &'a Metadata<'a>,
+}
+
 /// Behind all entries of the archive.
 const LAST: EntryId = EntryId(u32::MAX);
 
 impl<R: ReadAt> Run<'_, R> {
     async fn compare(&self, leader: &mut Session, expected: &[Entry]) -> Result<Comparison> {
-        // connections first: what cannot be had must not cost an hour of reading
         let mut comparison = Comparison::default();
-        let workers = if self.options.no_data {
-            Vec::new()
-        } else {
-            self.target
-                .workers(leader, self.options.jobs, &mut comparison.warnings)
-                .await?
+        // connections first: what cannot be had must not cost an hour of reading
+        let workers = self.workers(leader, &mut comparison).await?;
+        let scope = Scope {
+            no_large_objects: !self.coverage.large_objects(),
         };
-        let catalog = catalog::read(leader, &Scope::default())
+        let catalog = catalog::read(leader, &scope)
             .await
             .context("reading the catalogs of the database")?;
         comparison.warnings.extend(catalog.warnings.iter().cloned());
-        comparison.not_compared = self.not_compared();
-        let left_out = catalog.left_out.iter();
-        comparison.not_compared.extend(
-            left_out.map(|what| format!("{what}: this version of rdump does not keep them")),
-        );
 
         let mut found: Found = Vec::new();
         let (invalid, invalid_indexes) = validity::compare(leader, expected).await?;
         found.extend(invalid.into_iter().map(|finding| (LAST, finding)));
 
-        let matched = match_entries(
-            expected.iter().filter(|entry| self.is_compared(entry)),
-            catalog
-                .entries
-                .iter()
-                .filter(|entry| self.is_compared(entry)),
-        );
+        let matched = self.matched(expected, &catalog, &mut comparison.not_compared);
         comparison.compared.entries = matched.pairs.len() as u64;
-        if !self.options.no_data {
-            comparison
-                .not_compared
-                .extend(rows_of_materialized_views(&matched.pairs));
-        }
         self.lone_entries(&matched, &invalid_indexes, &mut found);
         comparison.compared.asked = self.definitions(&matched.pairs, &mut found).await?;
         if !self.options.no_privileges {
             let wanted = privileges::Wanted {
                 owners: !self.options.no_owner,
-                of_database: self.is_same_name(),
+                of_database: self.coverage.database(),
                 unexpected: !self.options.ignore_unexpected,
             };
             let (findings, compared) = privileges::compare(expected, &catalog, &matched, wanted);
             found.extend(findings);
             comparison.compared.entries += compared;
         }
-
-        let archived = Metadata::of(expected, &[])?;
-        let present = Metadata::of(&catalog.entries, &catalog.privileges)?;
-        let wanted = large_objects::Wanted {
-            owners: !self.options.no_owner,
-            privileges: !self.options.no_privileges,
-            unexpected: !self.options.ignore_unexpected,
-            major: catalog.version.major(),
+        let archived = match self.coverage.large_objects() {
+            true => Metadata::of(expected, &[])?,
+            false => Metadata::default(),
         };
+        let present = Metadata::of(&catalog.entries, &catalog.privileges)?;
         comparison.compared.large_objects = archived.count();
+        let findings = archived.compare(&present, self.of_large_objects(&catalog));
         let position = expected
             .iter()
             .find(|entry| large_objects::is_metadata(entry))
             .map_or(LAST, |entry| entry.id);
-        let findings = archived.compare(&present, wanted);
         found.extend(findings.into_iter().map(|finding| (position, finding)));
 
-        if !self.options.no_data {
-            let large_objects = (&archived, &present);
-            let pairs = &matched.pairs;
-            self.data(
-                leader,
-                workers,
-                pairs,
-                large_objects,
-                &mut comparison,
-                &mut found,
-            )
-            .await?;
+        if self.coverage.data() {
+            let data = Data {
+                pairs: &matched.pairs,
+                archived: &archived,
+                present: &present,
+            };
+            let findings = self
+                .data(leader, workers, data, &mut comparison.compared)
+                .await?;
+            found.extend(findings);
         }
         found.sort_by_key(|(entry, _)| *entry);
         comparison.findings = found.into_iter().map(|(_, finding)| finding).collect();
         Ok(comparison)
     }
 
-    /// Whether the database may be the archive's own, as `restore -C` makes it: then what is set for
-    /// it and granted on it is compared as well.
-    fn is_same_name(&self) -> bool {
-        self.target.database == self.reader.header().database
+    /// Entries that stand against each other; lists what is not compared.
+    fn matched<'e>(
+        &self,
+        expected: &'e [Entry],
+        catalog: &'e Catalog,
+        not_compared: &mut Vec<Listed>,
+    ) -> Matched<'e> {
+        let is_compared = |entry: &&Entry| self.coverage.has(entry);
+        let mut matched = match_entries(
+            expected.iter().filter(is_compared),
+            catalog.entries.iter().filter(is_compared),
+        );
+        not_compared.extend(self.coverage.left_out());
+        for what in &catalog.left_out {
+            let why = "this version of rdump does not keep them";
+            not_compared.push(Listed::from(format!("{what}: {why}")));
+        }
+        not_compared.extend(take_left_out(&mut matched));
+        if self.coverage.data() {
+            not_compared.extend(rows_of_materialized_views(&matched.pairs));
+        }
+        matched
     }
 
-    fn not_compared(&self) -> Vec<String> {
-        let options = self.options;
-        let mut list = Vec::new();
-        if !self.is_same_name() {
-            list.push(format!(
-                "locale, owner, settings, comment and privileges of the database itself: it is called {}, in the archive {}",
-                sql::identifier(&self.target.database),
-                sql::identifier(&self.reader.header().database)
-            ));
+    async fn workers(
+        &self,
+        leader: &mut Session,
+        comparison: &mut Comparison,
+    ) -> Result<Vec<Session>> {
+        if !self.coverage.data() {
+            return Ok(Vec::new());
         }
-        for (left_out, what) in [
-            (options.no_owner, "owners"),
-            (options.no_privileges, "privileges"),
-            (options.no_tablespaces, "tablespaces"),
-            (
-                options.no_data,
-                "rows, values of sequences and contents of large objects",
-            ),
-        ] {
-            if left_out {
-                list.push(format!("{what}, as asked"));
-            }
-        }
-        list
+        let warnings = &mut comparison.warnings;
+        let jobs = self.options.jobs;
+        self.target.workers(leader, jobs, warnings).await
     }
 
-    /// Privileges and large objects have comparisons of their own.
-    fn is_compared(&self, entry: &Entry) -> bool {
-        !(is_privileges(entry)
-            || large_objects::is_metadata(entry)
-            || (entry.is_of_database() && !self.is_same_name())
-            || (self.options.no_data && entry.contents != Contents::None))
+    fn of_large_objects(&self, catalog: &Catalog) -> large_objects::Wanted {
+        large_objects::Wanted {
+            owners: !self.options.no_owner,
+            privileges: !self.options.no_privileges,
+            unexpected: !self.options.ignore_unexpected,
+            major: catalog.version.major(),
+        }
     }
 
     fn lone_entries(
@@ -286,48 +284,33 @@ impl<R: ReadAt> Run<'_, R> {
             if !self.options.no_owner {
                 found.extend(pair.owner_difference().map(|finding| (id, finding)));
             }
-            if let Some(detail) = pair.storage_difference(!self.options.no_tablespaces) {
-                let finding = Finding::new(FindingKind::Different, label(pair.expected), detail);
-                found.push((id, finding));
-            }
-            if let Some(detail) = pair.contents_difference() {
-                let finding = Finding::new(FindingKind::Different, label(pair.expected), detail);
-                found.push((id, finding));
-            }
+            let tablespaces = !self.options.no_tablespaces;
+            let differing = [
+                pair.storage_difference(tablespaces),
+                pair.contents_difference(),
+            ];
+            found.extend(differing.into_iter().flatten().map(|finding| (id, finding)));
             if pair.same_text() {
                 continue;
             }
             if meaning::can_be_asked(pair) {
                 open.push(*pair);
             } else {
-                let detail = pair.text_difference();
-                let finding = Finding::new(FindingKind::Different, label(pair.expected), detail);
-                found.push((id, finding));
+                found.push((id, pair.definition_difference()));
             }
         }
         let (verdicts, asked) = if self.options.read_only {
-            let verdict = Verdict::Unknown("nothing may be written to the database".to_owned());
-            (vec![verdict; open.len()], 0)
+            let reason = Reason::new(
+                "nothing may be written to the database",
+                "without --read-only the server is asked, in a transaction that is rolled back",
+            );
+            (vec![Verdict::Unknown(reason); open.len()], 0)
         } else {
             (meaning::ask(self.target, &open).await?, open.len() as u64)
         };
         for (pair, verdict) in open.iter().zip(verdicts) {
-            let (kind, detail) = match verdict {
-                Verdict::Same => continue,
-                Verdict::Different(detail) => (
-                    FindingKind::Different,
-                    detail.unwrap_or_else(|| pair.text_difference()),
-                ),
-                Verdict::Unknown(reason) => (
-                    FindingKind::NotComparable,
-                    format!(
-                        "{}; whether they mean the same cannot be told: {reason}",
-                        pair.text_difference()
-                    ),
-                ),
-            };
-            let finding = Finding::new(kind, label(pair.expected), detail);
-            found.push((pair.expected.id, finding));
+            let finding = verdict.finding(pair);
+            found.extend(finding.map(|finding| (pair.expected.id, finding)));
         }
         Ok(asked)
     }
@@ -336,25 +319,21 @@ impl<R: ReadAt> Run<'_, R> {
         &self,
         leader: &mut Session,
         workers: Vec<Session>,
-        pairs: &[Pair<'_>],
-        large_objects: (&Metadata<'_>, &Metadata<'_>),
-        comparison: &mut Comparison,
-        found: &mut Found,
-    ) -> Result<()> {
+        data: Data<'_>,
+        compared: &mut Compared,
+    ) -> Result<Found> {
         let jobs = workers.len() + 1;
-        let sizes = rows::read_sizes(leader).await?;
-        let mut plan = rows::Plan::default();
+        let mut plan = rows::Plan::new(rows::read_sizes(leader).await?, jobs);
         let mut sequences = Vec::new();
         let mut pages = None;
-        for pair in pairs {
+        for pair in data.pairs {
             match &pair.expected.contents {
                 Contents::None => {}
                 // reported with the definitions
                 _ if pair.contents_difference().is_some() => {}
                 Contents::Rows { .. } => {
-                    let end = self.end_record(pair.expected)?;
-                    plan.add_table(pair, end, &sizes, self.target, jobs);
-                    comparison.compared.tables += 1;
+                    plan.add_table(pair, self.end_record(pair.expected)?, self.target.standby);
+                    compared.tables += 1;
                 }
                 Contents::SequenceValue { .. } => {
                     sequences.push((*pair, self.end_record(pair.expected)?));
@@ -362,30 +341,30 @@ impl<R: ReadAt> Run<'_, R> {
                 Contents::LargeObjects => {
                     let end = self.end_record(pair.expected)?;
                     let copy = large_objects_copy(leader).await?;
-                    let name = label(pair.expected);
-                    plan.add(pair.expected.id, name, end, vec![copy.into()], 0);
+                    plan.add_large_objects(pair, end, copy);
                     pages = Some((pair.expected.id, copy));
                 }
             }
         }
-        comparison.compared.sequences = sequences.len() as u64;
-        found.extend(sequences::compare(leader, self.reader, &sequences).await?);
+        compared.sequences = sequences.len() as u64;
+        let mut found = sequences::compare(leader, self.reader, &sequences).await?;
         let (mut findings, rows) = plan
             .run(leader, workers, Arc::clone(&self.progress))
             .await?;
-        comparison.compared.rows = rows;
+        compared.rows = rows;
         if let Some((entry, copy)) = pages {
             let before = findings.len();
             findings.retain(|(id, finding)| *id != entry || !finding.kind.is_of_rows());
             // other pages, which may hold the same bytes
             if findings.len() < before {
+                let metadata = (data.archived, data.present);
                 let differing =
-                    contents::compare(leader, self.reader, entry, copy, large_objects).await?;
+                    contents::compare(leader, self.reader, entry, copy, metadata).await?;
                 findings.extend(differing.into_iter().map(|finding| (entry, finding)));
             }
         }
         found.extend(findings);
-        Ok(())
+        Ok(found)
     }
 
     fn end_record(&self, entry: &Entry) -> Result<EndRecord> {
@@ -396,28 +375,6 @@ impl<R: ReadAt> Run<'_, R> {
             ))
         })
     }
-}
-
-/// That they are filled is compared, by their REFRESH; with what cannot be.
-fn rows_of_materialized_views(pairs: &[Pair<'_>]) -> Option<String> {
-    let names: Vec<String> = pairs
-        .iter()
-        .filter(|pair| pair.found.kind == "MATERIALIZED VIEW DATA")
-        .map(|pair| {
-            let schema = pair.found.schema.clone().unwrap_or_default();
-            sql::qualified(schema, &pair.found.name).to_string()
-        })
-        .collect();
-    let shown = names.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
-    let more = match names.len().saturating_sub(5) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    (!names.is_empty()).then(|| {
-        format!(
-            "rows of materialized views, of which the archive holds the query alone: {shown}{more}"
-        )
-    })
 }
 
 /// Contents of large objects, all in one entry: what is missing is named object by object.
@@ -436,11 +393,4 @@ fn is_named(entry: &Entry, schema: &[u8], name: &[u8]) -> bool {
         None => &entry.name,
     };
     own == name && entry.schema.as_ref().is_some_and(|own| own == schema)
-}
-
-fn first_line(entry: &Entry) -> String {
-    match bstr::ByteSlice::lines(entry.create.as_slice()).next() {
-        Some(line) => shown(line),
-        None => String::new(),
-    }
 }

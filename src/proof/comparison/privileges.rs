@@ -4,11 +4,14 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use bstr::{BStr, BString, ByteSlice};
+use bstr::{BStr, ByteSlice};
 
-use super::finding::{Finding, FindingKind};
-use super::matching::{Matched, by_id, is_implied, is_privileges, label, privileges_label, shown};
-use super::{Found, LAST, first_line, large_objects};
+use super::difference::{Line, of_sets};
+use super::finding::{Finding, FindingKind, Reason};
+use super::matching::{
+    Matched, by_id, first_line, is_implied, is_privileges, label, privileges_label,
+};
+use super::{Found, LAST, large_objects};
 use crate::archive::Entry;
 use crate::catalog::{Catalog, Privileges};
 use crate::error::Result;
@@ -70,49 +73,22 @@ pub fn compare(
     let major = catalog.version.major();
     let missing = by_id(&matched.missing);
     let unexpected = by_id(&matched.unexpected);
-    let mut open: HashMap<Key<'_>, VecDeque<usize>> = HashMap::new();
-    // those that no entry is about
-    let mut left = vec![false; catalog.privileges.len()];
-    for (index, object) in catalog.privileges.iter().enumerate() {
-        let passed_over = match object.object_type {
-            "LARGE OBJECT" => true,
-            "DATABASE" => !wanted.of_database,
-            _ => false,
-        };
-        if !passed_over {
-            let same_name = open.entry(key_of_object(object)).or_default();
-            same_name.push_back(index);
-            left[index] = true;
-        }
-    }
+    let mut open = by_name(catalog, wanted);
     let mut found = Found::new();
     let mut compared = 0;
-    for entry in expected {
-        if !is_privileges(entry)
-            || large_objects::is_metadata(entry)
-            || (entry.is_of_database() && !wanted.of_database)
-        {
-            continue;
-        }
+    let is_compared = |entry: &&Entry| {
+        is_privileges(entry)
+            && !large_objects::is_metadata(entry)
+            && (wanted.of_database || !entry.is_of_database())
+    };
+    for entry in expected.iter().filter(is_compared) {
         let object = open
             .get_mut(&key_of_entry(entry))
-            .and_then(VecDeque::pop_front)
-            .and_then(|index| {
-                left[index] = false;
-                catalog.privileges.get(index)
-            });
+            .and_then(VecDeque::pop_front);
         let finding = match object {
-            Some(object) => {
+            Some((_, object)) => {
                 compared += 1;
-                let former_owner = entry
-                    .owner
-                    .as_ref()
-                    .filter(|_| wanted.owners && !object.privileges_only)
-                    .map(|owner| owner.as_bstr());
-                verdict(
-                    difference(object, entry.create.as_bstr(), former_owner, major),
-                    label(entry),
-                )
+                of_entry(entry, object, wanted, major)
             }
             None if is_implied(entry, &missing) => None,
             None => Some(Finding::new(
@@ -123,40 +99,65 @@ pub fn compare(
         };
         found.extend(finding.map(|finding| (entry.id, finding)));
     }
-    // of these the archive says that nothing was granted or revoked
-    for (object, _) in catalog
-        .privileges
-        .iter()
-        .zip(&left)
-        .filter(|(_, left)| **left)
-    {
+    let mut rest: Vec<_> = open.into_values().flatten().collect();
+    rest.sort_by_key(|(position, _)| *position);
+    for (_, object) in rest {
         let of_unexpected = object
             .entry
             .is_some_and(|entry| unexpected.contains_key(&entry));
         let alone = object.privileges_only || object.kind == "DEFAULT ACL";
-        if of_unexpected || (alone && !wanted.unexpected) {
-            continue;
+        if !(of_unexpected || (alone && !wanted.unexpected)) {
+            found.extend(of_rest(object, major).map(|finding| (LAST, finding)));
         }
-        let object_label = privileges_label(
-            object.kind,
-            object.schema.as_ref(),
-            &object.tag,
-            Some(&object.owner),
-        );
-        let finding = verdict(difference(object, BStr::new(""), None, major), object_label);
-        found.extend(finding.map(|finding| (LAST, finding)));
     }
     (found, compared)
 }
 
-fn verdict(difference: Result<Option<String>>, label: String) -> Option<Finding> {
+/// The database's objects with their positions. Several may share a name.
+fn by_name(catalog: &Catalog, wanted: Wanted) -> HashMap<Key<'_>, VecDeque<(usize, &Privileges)>> {
+    let mut by_name: HashMap<Key<'_>, VecDeque<_>> = HashMap::new();
+    for (position, object) in catalog.privileges.iter().enumerate() {
+        let passed_over = match object.object_type {
+            "LARGE OBJECT" => true,
+            "DATABASE" => !wanted.of_database,
+            _ => false,
+        };
+        if !passed_over {
+            let same_name = by_name.entry(key_of_object(object)).or_default();
+            same_name.push_back((position, object));
+        }
+    }
+    by_name
+}
+
+fn of_entry(entry: &Entry, object: &Privileges, wanted: Wanted, major: u32) -> Option<Finding> {
+    let former_owner = entry
+        .owner
+        .as_ref()
+        .filter(|_| wanted.owners && !object.privileges_only)
+        .map(|owner| owner.as_bstr());
+    let difference = difference(object, entry.create.as_bstr(), former_owner, major);
+    verdict(difference, label(entry))
+}
+
+/// Of an object that no entry is about the archive says that nothing was granted or revoked.
+fn of_rest(object: &Privileges, major: u32) -> Option<Finding> {
+    let label = privileges_label(
+        object.kind,
+        object.schema.as_ref(),
+        &object.tag,
+        Some(&object.owner),
+    );
+    verdict(difference(object, BStr::new(""), None, major), label)
+}
+
+fn verdict(difference: Result<Vec<Line>>, label: String) -> Option<Finding> {
     match difference {
-        Ok(None) => None,
-        Ok(Some(detail)) => Some(Finding::new(FindingKind::Different, label, detail)),
-        Err(error) => Some(Finding::new(
-            FindingKind::NotComparable,
+        Ok(lines) if lines.is_empty() => None,
+        Ok(lines) => Some(Finding::different(label, lines)),
+        Err(error) => Some(Finding::not_comparable(
             label,
-            error.to_string(),
+            Reason::from(error.to_string()),
         )),
     }
 }
@@ -167,9 +168,9 @@ pub fn difference(
     statements: &BStr,
     former_owner: Option<&BStr>,
     major: u32,
-) -> Result<Option<String>> {
+) -> Result<Vec<Line>> {
     if statements.is_empty() && object.acl == object.fresh && object.columns.is_empty() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let nothing = Granted::nothing(object.object_type, object.owner.as_bstr(), major);
     let mut expected = nothing.clone().with_acl(object.fresh.as_bstr(), None)?;
@@ -181,37 +182,16 @@ pub fn difference(
     }
     expected.replay(statements, former_owner)?;
     if expected == found {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     // one name for all of a batch of large objects
     let name = match object.object_type {
         "LARGE OBJECT" => BStr::new("*"),
         _ => object.name.as_bstr(),
     };
-    let parts = [
-        ("the database lacks", expected.beyond(&found, name)),
-        ("the archive lacks", found.beyond(&expected, name)),
-    ];
-    let parts: Vec<String> = parts
-        .iter()
-        .filter(|(_, grants)| !grants.is_empty())
-        .map(|(who, grants)| format!("{who} {}", some_of(grants)))
-        .collect();
-    Ok(Some(parts.join("; ")))
-}
-
-/// Named in one finding; the rest are counted.
-const NAMED: usize = 5;
-
-fn some_of(grants: &[BString]) -> String {
-    let named: Vec<String> = grants
-        .iter()
-        .take(NAMED)
-        .map(|grant| shown(grant))
-        .collect();
-    let mut text = named.join(", ");
-    if grants.len() > NAMED {
-        text.push_str(&format!(" and {} more", grants.len() - NAMED));
-    }
-    text
+    let (archive, database) = (expected.beyond(&found, name), found.beyond(&expected, name));
+    Ok(of_sets(
+        archive.iter().map(|grant| grant.as_slice()),
+        database.iter().map(|grant| grant.as_slice()),
+    ))
 }

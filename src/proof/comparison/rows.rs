@@ -6,20 +6,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bstr::BString;
 use tokio::task::JoinSet;
 
-use super::finding::{Finding, FindingKind};
+use super::finding::{Finding, FindingKind, Reason};
 use super::matching::{Pair, label};
-use super::target::{Target, recover, set_savepoint};
+use super::target::{recover, set_savepoint};
 use crate::archive::{Contents, EndRecord, EntryId};
 use crate::error::{Error, Result, ResultExt};
 use crate::postgres::{CopyProgress, RowConsumer, Session};
 use crate::report::Progress;
-use crate::rows::{Fingerprint, FingerprintStream, copy_statement, slices};
+use crate::rows::{Cutting, Fingerprint, FingerprintStream, LEAST_SLICE, copy_statement, run_all};
 
-/// Smaller pieces of a table are not worth a statement of their own.
-const LEAST_SLICE: u64 = 64 << 20;
-
-/// Pieces a connection, so that the last ones end at about the same time.
-const SLICES_PER_JOB: u64 = 4;
+const HINT_ROW_SECURITY: &str = "a proof must see every row: connect as a superuser, as a role \
+     with BYPASSRLS, or as the owner of these tables where it is not forced on the owner";
+pub const HINT_PERMISSION: &str =
+    "grant the role pg_read_all_data, or SELECT on these and USAGE on their schemas";
+const HINT_LARGE_OBJECTS: &str =
+    "grant the role SELECT on all large objects, or connect as a superuser; -B leaves them out";
 
 /// What is known of a table before it is read.
 #[derive(Debug, Clone)]
@@ -28,9 +29,26 @@ pub struct Size {
     splittable: bool,
     blocks: u64,
     bytes: u64,
+    /// Policies would hide rows from this role.
+    secured: bool,
     /// The partitioned table within which its rows may move: one that is hashed by an enum, whose
     /// hash is that of OIDs, which are others in every database.
     moves_within: Option<BString>,
+}
+
+impl Size {
+    /// Why no COPY would show all rows.
+    fn hidden(&self, standby: bool) -> Option<Reason> {
+        if standby && self.unlogged {
+            let text = "rows of unlogged tables cannot be read on a standby";
+            Some(Reason::new(text, "compare the primary"))
+        } else if self.secured {
+            let text = "row-level security would hide rows from this role";
+            Some(Reason::new(text, HINT_ROW_SECURITY))
+        } else {
+            None
+        }
+    }
 }
 
 /// By schema and name.
@@ -41,6 +59,7 @@ pub async fn read_sizes(session: &mut Session) -> Result<Sizes> {
         .query(
             "SELECT n.nspname AS schema, c.relname AS name, c.relpersistence = 'u' AS unlogged,
                     coalesce(a.amname = 'heap', false) AS splittable,
+                    row_security_active(c.oid) AS secured,
                     coalesce(pg_relation_size(c.oid), 0)
                         / current_setting('block_size')::bigint AS blocks,
                     coalesce(pg_relation_size(c.oid), 0) + CASE WHEN c.reltoastrelid <> 0
@@ -69,6 +88,7 @@ pub async fn read_sizes(session: &mut Session) -> Result<Sizes> {
                 splittable: row.bool("splittable")?,
                 blocks: row.number("blocks")?,
                 bytes: row.number("bytes")?,
+                secured: row.bool("secured")?,
                 moves_within: row.optional_text("moves_within")?,
             };
             Ok(((row.text("schema")?, row.text("name")?), size))
@@ -82,6 +102,8 @@ struct Source {
     entry: EntryId,
     label: String,
     expected: Fingerprint,
+    /// What to do where it may not be read.
+    permission: &'static str,
     sum: Mutex<Sum>,
 }
 
@@ -90,7 +112,7 @@ struct Sum {
     tasks_left: u32,
     fingerprint: Fingerprint,
     /// Why it could not be read.
-    failure: Option<String>,
+    failure: Option<Reason>,
 }
 
 /// One COPY.
@@ -101,8 +123,9 @@ struct Task {
 }
 
 /// The rows to compare.
-#[derive(Default)]
 pub struct Plan {
+    sizes: Sizes,
+    cutting: Cutting,
     sources: Vec<Source>,
     tasks: Vec<Task>,
     findings: Vec<(EntryId, Finding)>,
@@ -112,16 +135,23 @@ pub struct Plan {
 }
 
 impl Plan {
+    pub fn new(sizes: Sizes, jobs: usize) -> Plan {
+        let add = |sum: u64, size: &Size| sum.saturating_add(size.bytes);
+        let total = sizes.values().fold(0, add);
+        Plan {
+            sizes,
+            cutting: Cutting::new(total, jobs, LEAST_SLICE),
+            sources: Vec::new(),
+            tasks: Vec::new(),
+            findings: Vec::new(),
+            bytes: 0,
+            together: HashMap::new(),
+        }
+    }
+
     /// Adds an entry with rows. Nothing that the archive holds is run: the statement is made of
     /// the database's own names and the archive's order of columns, which are the same columns.
-    pub fn add_table(
-        &mut self,
-        pair: &Pair<'_>,
-        expected: EndRecord,
-        sizes: &Sizes,
-        target: &Target,
-        jobs: usize,
-    ) {
+    pub fn add_table(&mut self, pair: &Pair<'_>, expected: EndRecord, standby: bool) {
         let (
             Contents::Rows { columns, .. },
             Contents::Rows {
@@ -135,24 +165,16 @@ impl Plan {
             pair.found.schema.clone().unwrap_or_default(),
             pair.found.relation.clone().unwrap_or_default(),
         );
-        let size = sizes.get(&key);
-        if target.standby && size.is_some_and(|size| size.unlogged) {
-            self.findings.push((
-                pair.expected.id,
-                Finding::new(
-                    FindingKind::NotComparable,
-                    label(pair.expected),
-                    "rows of unlogged tables cannot be read on a standby",
-                ),
-            ));
+        let size = self.sizes.get(&key);
+        if let Some(reason) = size.and_then(|size| size.hidden(standby)) {
+            let finding = Finding::not_comparable(label(pair.expected), reason);
+            self.findings.push((pair.expected.id, finding));
             return;
         }
         let bytes = size.map_or(0, |size| size.bytes);
         let pieces = match size {
-            Some(size) if size.splittable && filter.is_empty() && jobs > 1 => {
-                let total: u64 = sizes.values().map(|size| size.bytes).sum();
-                let largest = (total / (jobs as u64 * SLICES_PER_JOB).max(1)).max(LEAST_SLICE);
-                slices(size.blocks, bytes.div_ceil(largest))
+            Some(size) if size.splittable && filter.is_empty() => {
+                self.cutting.pieces(size.blocks, bytes)
             }
             _ => vec![None],
         };
@@ -160,49 +182,44 @@ impl Plan {
             .into_iter()
             .map(|piece| copy_statement(relation, columns, filter, piece))
             .collect();
-        let Some(root) = size.and_then(|size| size.moves_within.as_ref()) else {
-            let name = label(pair.expected);
-            return self.add(pair.expected.id, name, expected, copies, bytes);
+        let entry = pair.expected.id;
+        let source = match size.and_then(|size| size.moves_within.clone()) {
+            None => self.add_source(entry, label(pair.expected), HINT_PERMISSION),
+            Some(root) => match self.together.get(&root) {
+                Some(source) => *source,
+                None => {
+                    let name = format!("rows of {root}");
+                    let source = self.add_source(entry, name, HINT_PERMISSION);
+                    self.together.insert(root, source);
+                    source
+                }
+            },
         };
-        let source = match self.together.get(root) {
-            Some(source) => *source,
-            None => {
-                let name = format!("rows of {root}");
-                let source = self.add_source(pair.expected.id, name, Fingerprint::default());
-                self.together.insert(root.clone(), source);
-                source
-            }
-        };
-        if let Some(source) = self.sources.get_mut(source) {
-            source.expected.merge(Fingerprint::of_end(&expected));
-        }
-        self.add_tasks(source, copies, bytes);
+        self.add_tasks(source, expected, copies, bytes);
     }
 
-    pub fn add(
-        &mut self,
-        entry: EntryId,
-        label: String,
-        expected: EndRecord,
-        copies: Vec<BString>,
-        bytes: u64,
-    ) {
-        let source = self.add_source(entry, label, Fingerprint::of_end(&expected));
-        self.add_tasks(source, copies, bytes);
+    /// Adds the contents of large objects.
+    pub fn add_large_objects(&mut self, pair: &Pair<'_>, expected: EndRecord, copy: &str) {
+        let label = label(pair.expected);
+        let source = self.add_source(pair.expected.id, label, HINT_LARGE_OBJECTS);
+        self.add_tasks(source, expected, vec![copy.into()], 0);
     }
 
-    fn add_source(&mut self, entry: EntryId, label: String, expected: Fingerprint) -> usize {
+    fn add_source(&mut self, entry: EntryId, label: String, permission: &'static str) -> usize {
         self.sources.push(Source {
             entry,
             label,
-            expected,
+            expected: Fingerprint::default(),
+            permission,
             sum: Mutex::default(),
         });
         self.sources.len() - 1
     }
 
-    fn add_tasks(&mut self, source: usize, copies: Vec<BString>, bytes: u64) {
+    /// Statements that read what the archive has so many rows of.
+    fn add_tasks(&mut self, source: usize, expected: EndRecord, copies: Vec<BString>, bytes: u64) {
         if let Some(source) = self.sources.get_mut(source) {
+            source.expected.merge(Fingerprint::of_end(&expected));
             let sum = source.sum.get_mut().unwrap_or_else(PoisonError::into_inner);
             sum.tasks_left += copies.len() as u32;
         }
@@ -244,20 +261,7 @@ impl Plan {
                 Ok::<(), Error>(())
             });
         }
-        let leading = work.read_all(leader);
-        tokio::pin!(leading);
-        let mut leader_done = false;
-        while !leader_done || !running.is_empty() {
-            tokio::select! {
-                outcome = &mut leading, if !leader_done => {
-                    leader_done = true;
-                    outcome?;
-                }
-                Some(outcome) = running.join_next() => {
-                    outcome.map_err(|error| Error::new(format!("a worker died: {error}")))??;
-                }
-            }
-        }
+        run_all(work.read_all(leader), running).await?;
         let mut rows = 0u64;
         for source in &work.sources {
             let sum = source.sum.lock().unwrap_or_else(PoisonError::into_inner);
@@ -270,23 +274,25 @@ impl Plan {
 
 impl Source {
     fn judge(&self, sum: &Sum) -> Option<Finding> {
-        let expected = self.expected;
-        let (kind, detail) = if let Some(failure) = &sum.failure {
-            (FindingKind::NotComparable, failure.as_str())
-        } else if sum.tasks_left > 0 {
-            (FindingKind::NotComparable, "it was not read to its end")
-        } else if sum.fingerprint.rows != expected.rows {
-            let kind = FindingKind::Rows {
+        let (expected, found) = (self.expected, sum.fingerprint);
+        let reason = match &sum.failure {
+            None if sum.tasks_left > 0 => Some(Reason::from("it was not read to its end")),
+            failure => failure.clone(),
+        };
+        if let Some(reason) = reason {
+            return Some(Finding::not_comparable(self.label.clone(), reason));
+        }
+        let kind = if found.rows != expected.rows {
+            FindingKind::Rows {
                 expected: expected.rows,
-                found: sum.fingerprint.rows,
-            };
-            (kind, "")
-        } else if sum.fingerprint != expected {
-            (FindingKind::Fingerprint, "")
+                found: found.rows,
+            }
+        } else if found != expected {
+            FindingKind::Fingerprint
         } else {
             return None;
         };
-        Some(Finding::new(kind, self.label.clone(), detail))
+        Some(Finding::new(kind, self.label.clone(), ""))
     }
 }
 
@@ -319,7 +325,7 @@ impl Work {
             sum.tasks_left = sum.tasks_left.saturating_sub(1);
             match read {
                 Ok(fingerprint) => sum.fingerprint.merge(fingerprint),
-                Err(error) => sum.failure = Some(error.to_string()),
+                Err(error) => sum.failure = Some(Reason::of(&error, source.permission)),
             }
             if sum.tasks_left == 0 {
                 self.progress.table_done();

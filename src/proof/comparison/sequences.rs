@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use bstr::{BString, ByteSlice};
 
-use super::finding::{Finding, FindingKind};
+use super::finding::{Finding, FindingKind, Reason};
 use super::matching::{Pair, label};
+use super::rows::HINT_PERMISSION;
 use super::target::{recover, set_savepoint};
 use crate::archive::{Contents, EndRecord, EntryId, RandomReader, Segment};
 use crate::error::{Error, Result};
@@ -35,8 +36,11 @@ pub async fn compare<R: ReadAt>(
             let id = pair.expected.id;
             let finding = match values.get(&id) {
                 Some(Ok(value)) => compare_value(reader, pair, end, value)?,
-                Some(Err(error)) => Some(not_comparable(pair, error.to_string())),
-                None => Some(not_comparable(pair, "the server gave no value".to_owned())),
+                Some(Err(error)) => Some(not_comparable(pair, Reason::of(error, HINT_PERMISSION))),
+                None => Some(not_comparable(
+                    pair,
+                    Reason::from("the server gave no value"),
+                )),
             };
             findings.extend(finding.map(|finding| (id, finding)));
         }
@@ -44,8 +48,8 @@ pub async fn compare<R: ReadAt>(
     Ok(findings)
 }
 
-fn not_comparable(pair: &Pair<'_>, reason: String) -> Finding {
-    Finding::new(FindingKind::NotComparable, label(pair.expected), reason)
+fn not_comparable(pair: &Pair<'_>, reason: Reason) -> Finding {
+    Finding::not_comparable(label(pair.expected), reason)
 }
 
 /// A batch in one statement; where that fails, one by one, to know which cannot be read.

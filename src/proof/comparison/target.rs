@@ -7,7 +7,7 @@ use bstr::BString;
 use crate::archive::Header;
 use crate::catalog::refuse_unsupported;
 use crate::error::{Error, Result, ResultExt, SqlState};
-use crate::postgres::settings::{KnownSettings, ROW_SETTINGS, set_local};
+use crate::postgres::settings::{KnownSettings, refuse_unknown, set_local};
 use crate::postgres::{Connector, Session, TransactionState, open_workers};
 use crate::sql;
 
@@ -82,14 +82,8 @@ impl Target {
         }
         let known = KnownSettings::read(leader).await?;
         let mut settings = known.for_reading(&header.encoding);
+        refuse_unknown(&header.settings)?;
         for (name, value) in &header.settings {
-            // a file does not choose what is set on a server
-            if !ROW_SETTINGS.iter().any(|(known, _)| known == name) {
-                return Err(Error::new(format!(
-                    "the rows of the archive were written under a setting that this version does not know: {name:?}"
-                ))
-                .hint("use the version of rdump that wrote the archive, or a newer one"));
-            }
             settings.extend_from_slice(&set_local(name, value));
         }
         // literals in definitions are printed by it

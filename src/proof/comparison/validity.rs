@@ -1,5 +1,5 @@
 //! What the server itself does not hold to be valid: indexes left over from a build that failed,
-//! constraints whose rows were never checked.
+//! constraints whose rows were never checked, or are not checked any more.
 
 use std::collections::HashMap;
 
@@ -10,6 +10,7 @@ use crate::archive::Entry;
 use crate::catalog::USER_SCHEMAS;
 use crate::error::{Result, ResultExt};
 use crate::postgres::Session;
+use crate::proof::Listed;
 use crate::sql;
 
 /// An index that no query uses. An invalid index of a partitioned table is one whose partitions
@@ -89,9 +90,17 @@ pub async fn compare(
         ));
         invalid.push((schema, name));
     }
+    findings.extend(unchecked_constraints(session, expected).await?);
+    findings.extend(disabled_constraints(session).await?);
+    Ok((findings, invalid))
+}
+
+/// Constraints that the server has not checked, and the archive does not say so.
+async fn unchecked_constraints(session: &mut Session, expected: &[Entry]) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
     let constraints = unvalidated_constraints(session).await?;
     if constraints.is_empty() {
-        return Ok((findings, invalid));
+        return Ok(findings);
     }
     let mut by_relation: HashMap<(&BStr, &BStr), Vec<&Entry>> = HashMap::new();
     for entry in expected {
@@ -121,16 +130,69 @@ pub async fn compare(
         {
             findings.push(Finding::new(
                 FindingKind::Invalid,
-                format!(
-                    "CONSTRAINT {} of {}",
-                    sql::identifier(&constraint.name),
-                    sql::qualified(&constraint.schema, &constraint.relation)
-                ),
+                constraint_label(&constraint.schema, &constraint.relation, &constraint.name),
                 "its rows were never checked (NOT VALID), which the archive does not say",
             ));
         }
     }
-    Ok((findings, invalid))
+    Ok(findings)
+}
+
+/// Foreign keys and deferrable keys whose own triggers were disabled, on whichever table they are:
+/// no dump keeps that, and what breaks them is taken without an error. Those of partitions count
+/// as their root's.
+async fn disabled_constraints(session: &mut Session) -> Result<Vec<Finding>> {
+    let rows = session
+        .query(format!(
+            "WITH RECURSIVE part AS (
+                 SELECT oid, oid AS root FROM pg_constraint WHERE conparentid = 0
+                 UNION ALL
+                 SELECT k.oid, part.root FROM pg_constraint k JOIN part ON k.conparentid = part.oid)
+             SELECT n.nspname AS schema, c.relname AS relation, k.conname AS name,
+                    array_agg(DISTINCT quote_ident(tn.nspname) || '.' || quote_ident(t.relname)) AS tables
+             FROM pg_trigger g
+             JOIN part ON part.oid = g.tgconstraint
+             JOIN pg_constraint k ON k.oid = part.root
+             JOIN pg_class c ON c.oid = k.conrelid
+             JOIN pg_namespace n ON n.oid = c.relnamespace
+             JOIN pg_class t ON t.oid = g.tgrelid
+             JOIN pg_namespace tn ON tn.oid = t.relnamespace
+             WHERE g.tgisinternal AND k.contype <> 't' AND g.tgenabled IN ('D', 'R')
+               AND {USER_SCHEMAS}
+             GROUP BY 1, 2, 3
+             ORDER BY 1, 2, 3"
+        ))
+        .await
+        .context("reading which constraints are enforced")?;
+    rows.iter()
+        .map(|row| {
+            let tables = row
+                .texts("tables")?
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            Ok(Finding::new(
+                FindingKind::NotEnforced,
+                constraint_label(
+                    &row.text("schema")?,
+                    &row.text("relation")?,
+                    &row.text("name")?,
+                ),
+                Listed::new(
+                    "its own triggers are disabled (DISABLE TRIGGER ALL) on",
+                    tables,
+                ),
+            ))
+        })
+        .collect()
+}
+
+fn constraint_label(schema: &BString, relation: &BString, name: &BString) -> String {
+    format!(
+        "CONSTRAINT {} of {}",
+        sql::identifier(name),
+        sql::qualified(schema, relation)
+    )
 }
 
 /// Whether a statement itself has this constraint as one that need not hold.

@@ -55,7 +55,7 @@ pub(super) fn verify<R: ReadAt>(reader: &RandomReader<R>, deep: bool) -> Result<
     let touched = entries_of_blocks(reader, &bad);
     for mut finding in blocks.bad {
         if let Some(ids) = finding.block.and_then(|number| touched.get(&number)) {
-            finding.objects = object_names(&entries, ids);
+            finding = finding.of(object_names(&entries, ids));
         }
         findings.push(finding);
     }
@@ -184,9 +184,8 @@ fn check_records<R: ReadAt>(
         let expected = (entry.contents != Contents::None) == end.is_some();
         let summed = check_chunks(entry.id, &own, end.as_ref().map(|end| &end.end)).is_ok();
         if !placed || !expected || !summed {
-            let mut finding = Finding::new("index: chunks and end record do not fit each other");
-            finding.objects = vec![object_name(entries, entry.id)];
-            findings.push(finding);
+            let finding = Finding::new("index: chunks and end record do not fit each other");
+            findings.push(finding.of(vec![object_name(entries, entry.id)]));
         }
         for chunk in &own {
             rows = rows.saturating_add(chunk.rows);
@@ -361,9 +360,8 @@ fn compare_rows<R: ReadAt>(
             continue;
         }
         if let Err(problem) = rows.compare(&end) {
-            let mut finding = Finding::new(problem);
-            finding.objects = vec![object_name(entries, end.entry)];
-            findings.push(finding);
+            let objects = vec![object_name(entries, end.entry)];
+            findings.push(Finding::new(problem).of(objects));
         }
     }
 }

@@ -232,8 +232,8 @@ impl<R: ReadAt> Scan<'_, R> {
             }
         }
         if !incomplete.is_empty() {
-            let mut finding = Finding::new("rows are missing or damaged");
-            finding.objects = object_names(&self.entries, &incomplete);
+            let objects = object_names(&self.entries, &incomplete);
+            let finding = Finding::new("rows are missing or damaged").of(objects);
             self.report.findings.push(finding);
         }
         self.report.entries = self.entries.len() as u64;

@@ -334,7 +334,16 @@ fn a_corrupt_archive() {
             target.query_text("SELECT count(*) FROM pg_class WHERE oid >= 16384"),
             "0"
         );
-        assert_eq!(support::rdump(&["verify", &file]).code, 3);
+        let finished = support::rdump(&["verify", &file]);
+        assert_eq!(finished.code, 3);
+        assert!(
+            finished.stderr.ends_with(
+                "rdump: hint: restore from another copy: what this one says of its contents is \
+                 damaged\n"
+            ),
+            "{}",
+            finished.stderr
+        );
     }
 }
 

@@ -404,7 +404,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
     (
         "CREATE TABLE c.rw4 AS SELECT 'a' AS t FROM generate_series(1, 2)",
         "DELETE FROM c.rw4 WHERE ctid = '(0,1)'",
-        "rows of c.rw4: 1 rows, in the archive 2",
+        "rows of c.rw4: 1 row, in the archive 2",
     ),
     (
         "CREATE TABLE c.rw5 AS SELECT '{\"a\": 1}'::json AS j",

@@ -33,8 +33,8 @@ fn settings_comment_and_privileges_of_the_database() {
     archive.assert_findings(&source, "nothing", &[]);
     let copy = restore_created(&archive, &source, 18);
     assert!(archive.compare(&copy).not_compared.is_empty());
-    let acl = format!("ACL of DATABASE {name}: different: the ");
-    let properties = format!("DATABASE PROPERTIES {name}: different: the ");
+    let acl = format!("ACL of DATABASE {name}: different (- archive, + database):\n  ");
+    let properties = format!("DATABASE PROPERTIES {name}: different (- archive, + database):\n  ");
     for (change, undo, expected) in [
         // in another order
         (
@@ -48,33 +48,35 @@ fn settings_comment_and_privileges_of_the_database() {
             format!("ALTER DATABASE {name} RESET work_mem"),
             format!("ALTER DATABASE {name} SET work_mem = '7MB'"),
             vec![format!(
-                "{properties}database lacks \"ALTER DATABASE {name} SET work_mem TO '7MB';\""
+                "{properties}- ALTER DATABASE {name} SET work_mem TO '7MB';"
             )],
         ),
         (
             format!("ALTER ROLE fixture_reader IN DATABASE {name} SET work_mem = '8MB'"),
             format!("ALTER ROLE fixture_reader IN DATABASE {name} RESET work_mem"),
             vec![format!(
-                "{properties}archive lacks \"ALTER ROLE fixture_reader IN DATABASE {name} SET work_mem"
+                "{properties}+ ALTER ROLE fixture_reader IN DATABASE {name} SET work_mem"
             )],
         ),
         (
             format!("COMMENT ON DATABASE {name} IS 'for nothing'"),
             format!("COMMENT ON DATABASE {name} IS 'for the proof'"),
-            vec![format!("COMMENT ON DATABASE {name}: different: ")],
+            vec![format!(
+                "COMMENT ON DATABASE {name}: different (- archive, + database):\n"
+            )],
         ),
         (
             format!("REVOKE CREATE ON DATABASE {name} FROM fixture_writer"),
             format!("GRANT CREATE ON DATABASE {name} TO fixture_writer"),
             vec![format!(
-                "{acl}database lacks \"GRANT CREATE ON DATABASE {name} TO fixture_writer;\""
+                "{acl}- GRANT CREATE ON DATABASE {name} TO fixture_writer;"
             )],
         ),
         (
             format!("GRANT TEMPORARY ON DATABASE {name} TO PUBLIC"),
             format!("REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC"),
             vec![format!(
-                "{acl}archive lacks \"GRANT TEMPORARY ON DATABASE {name} TO PUBLIC;\""
+                "{acl}+ GRANT TEMPORARY ON DATABASE {name} TO PUBLIC;"
             )],
         ),
         (
@@ -107,7 +109,7 @@ fn settings_comment_and_privileges_of_the_database() {
         &[
             &format!("DATABASE {name}: owner is postgres"),
             &format!("COMMENT ON DATABASE {name}: missing in the database"),
-            &format!("ACL of DATABASE {name}: different: "),
+            &format!("ACL of DATABASE {name}: different (- archive, + database):\n"),
             &format!("DATABASE PROPERTIES {name}: missing in the database"),
         ],
     );

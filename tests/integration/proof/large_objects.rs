@@ -52,7 +52,7 @@ fn sparse_ones_are_equal_to_their_bytes_and_changes_are_named() {
                     "SELECT lo_put(5005, 0, '\\x00'), lo_put(5002, 5000, '\\x03')",
                     "SELECT lo_truncate(lo_open(5005, 131072), 0), lo_put(5002, 5000, '\\x02')",
                     &[
-                        "contents of LARGE OBJECT 5005: 1 bytes, in the archive 0",
+                        "contents of LARGE OBJECT 5005: 1 byte, in the archive 0",
                         "contents of LARGE OBJECT 5002: as many bytes as in the archive, but not the same",
                     ],
                 ),

@@ -18,7 +18,8 @@ fn filled_or_not_is_compared_and_rows_are_listed_as_not_compared() {
         let listed = |comparison: &rdump::proof::Comparison| {
             let mut list = comparison.not_compared.iter();
             list.any(|what| {
-                what == "rows of materialized views, of which the archive holds the query alone: \
+                what.to_string()
+                    == "rows of materialized views, of which the archive holds the query alone: \
                          public.filled"
             })
         };

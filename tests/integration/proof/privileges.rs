@@ -53,54 +53,52 @@ const CHANGES: &[(&str, &str, &str)] = &[
     (
         "REVOKE SELECT ON up.shared FROM fixture_reader; GRANT UPDATE (name) ON up.shared TO fixture_reader",
         "GRANT SELECT ON up.shared TO fixture_reader",
-        "ACL of TABLE up.shared: different: the database lacks \"GRANT SELECT ON TABLE up.shared TO fixture_reader;\"",
+        "ACL of TABLE up.shared: different (- archive, + database):\n  - GRANT SELECT ON TABLE up.shared TO fixture_reader;",
     ),
     (
         "GRANT SELECT ON up.shared TO fixture_reader WITH GRANT OPTION",
         "REVOKE GRANT OPTION FOR SELECT ON up.shared FROM fixture_reader",
-        "ACL of TABLE up.shared: different: the database lacks \"GRANT SELECT ON TABLE up.shared TO fixture_reader;\"; \
-         the archive lacks \"GRANT SELECT ON TABLE up.shared TO fixture_reader WITH GRANT OPTION;\"",
+        "ACL of TABLE up.shared: different (- archive, + database):\n  - GRANT SELECT ON TABLE up.shared TO fixture_reader;\n  + GRANT SELECT ON TABLE up.shared TO fixture_reader WITH GRANT OPTION;",
     ),
     (
         "REVOKE UPDATE (name) ON up.shared FROM fixture_reader",
         "GRANT UPDATE (name) ON up.shared TO fixture_reader",
-        "ACL of TABLE up.shared: different: the database lacks \"GRANT UPDATE(name) ON TABLE up.shared TO fixture_reader;\"",
+        "ACL of TABLE up.shared: different (- archive, + database):\n  - GRANT UPDATE(name) ON TABLE up.shared TO fixture_reader;",
     ),
     (
         "GRANT UPDATE (i) ON up.fresh TO fixture_reader",
         "REVOKE UPDATE (i) ON up.fresh FROM fixture_reader",
-        "ACL of TABLE up.fresh: different: the archive lacks \"GRANT UPDATE(i) ON TABLE up.fresh TO fixture_reader;\"",
+        "ACL of TABLE up.fresh: different (- archive, + database):\n  + GRANT UPDATE(i) ON TABLE up.fresh TO fixture_reader;",
     ),
     (
         "GRANT DELETE ON up.partly TO postgres",
         "REVOKE DELETE ON up.partly FROM postgres",
-        "ACL of TABLE up.partly: different: the archive lacks \"GRANT DELETE ON TABLE up.partly TO postgres;\"",
+        "ACL of TABLE up.partly: different (- archive, + database):\n  + GRANT DELETE ON TABLE up.partly TO postgres;",
     ),
     (
         "REVOKE SELECT ON up.fresh FROM postgres",
         "GRANT SELECT ON up.fresh TO postgres",
-        "ACL of TABLE up.fresh: different: the database lacks \"GRANT SELECT ON TABLE up.fresh TO postgres;\"",
+        "ACL of TABLE up.fresh: different (- archive, + database):\n  - GRANT SELECT ON TABLE up.fresh TO postgres;",
     ),
     (
         "REVOKE UPDATE ON up.of_another FROM fixture_owner",
         "GRANT UPDATE ON up.of_another TO fixture_owner",
-        "ACL of TABLE up.of_another: different: the database lacks \"GRANT UPDATE ON TABLE up.of_another TO fixture_owner;\"",
+        "ACL of TABLE up.of_another: different (- archive, + database):\n  - GRANT UPDATE ON TABLE up.of_another TO fixture_owner;",
     ),
     (
         "SET ROLE fixture_writer; REVOKE SELECT ON up.chain FROM fixture_reader; RESET ROLE; GRANT SELECT ON up.chain TO fixture_reader",
         "REVOKE SELECT ON up.chain FROM fixture_reader; SET ROLE fixture_writer; GRANT SELECT ON up.chain TO fixture_reader",
-        "ACL of TABLE up.chain: different: the database lacks \"GRANT SELECT ON TABLE up.chain TO fixture_reader GRANTED BY fixture_writer;\"; \
-         the archive lacks \"GRANT SELECT ON TABLE up.chain TO fixture_reader;\"",
+        "ACL of TABLE up.chain: different (- archive, + database):\n  - GRANT SELECT ON TABLE up.chain TO fixture_reader GRANTED BY fixture_writer;\n  + GRANT SELECT ON TABLE up.chain TO fixture_reader;",
     ),
     (
         "GRANT EXECUTE ON FUNCTION up.f(integer) TO PUBLIC",
         "REVOKE EXECUTE ON FUNCTION up.f(integer) FROM PUBLIC",
-        "ACL of FUNCTION up.f(integer): different: the archive lacks \"GRANT EXECUTE ON FUNCTION up.f(integer) TO PUBLIC;\"",
+        "ACL of FUNCTION up.f(integer): different (- archive, + database):\n  + GRANT EXECUTE ON FUNCTION up.f(integer) TO PUBLIC;",
     ),
     (
         "REVOKE USAGE ON SEQUENCE up.s FROM fixture_reader",
         "GRANT USAGE ON SEQUENCE up.s TO fixture_reader",
-        "ACL of SEQUENCE up.s: different: the database lacks \"GRANT USAGE ON SEQUENCE up.s TO fixture_reader;\"",
+        "ACL of SEQUENCE up.s: different (- archive, + database):\n  - GRANT USAGE ON SEQUENCE up.s TO fixture_reader;",
     ),
     (
         "ALTER DEFAULT PRIVILEGES FOR ROLE fixture_owner GRANT INSERT ON TABLES TO fixture_owner",
@@ -110,17 +108,17 @@ const CHANGES: &[(&str, &str, &str)] = &[
     (
         "ALTER DEFAULT PRIVILEGES FOR ROLE fixture_writer GRANT UPDATE ON TABLES TO fixture_reader",
         "ALTER DEFAULT PRIVILEGES FOR ROLE fixture_writer REVOKE UPDATE ON TABLES FROM fixture_reader",
-        "DEFAULT PRIVILEGES FOR TABLES OF ROLE fixture_writer: different: the archive lacks \"GRANT UPDATE ON TABLES",
+        "DEFAULT PRIVILEGES FOR TABLES OF ROLE fixture_writer: different (- archive, + database):\n  + GRANT UPDATE ON TABLES",
     ),
     (
         "ALTER DEFAULT PRIVILEGES FOR ROLE fixture_reader GRANT USAGE ON TYPES TO fixture_owner",
         "ALTER DEFAULT PRIVILEGES FOR ROLE fixture_reader REVOKE USAGE ON TYPES FROM fixture_owner",
-        "DEFAULT PRIVILEGES FOR TYPES OF ROLE fixture_reader: different: the archive lacks \"GRANT USAGE ON TYPES",
+        "DEFAULT PRIVILEGES FOR TYPES OF ROLE fixture_reader: different (- archive, + database):\n  + GRANT USAGE ON TYPES",
     ),
     (
         "GRANT EXECUTE ON FUNCTION pg_catalog.pg_ls_logdir() TO fixture_reader",
         "REVOKE EXECUTE ON FUNCTION pg_catalog.pg_ls_logdir() FROM fixture_reader",
-        "ACL of FUNCTION pg_catalog.pg_ls_logdir(): different: the archive lacks \"GRANT EXECUTE",
+        "ACL of FUNCTION pg_catalog.pg_ls_logdir(): different (- archive, + database):\n  + GRANT EXECUTE",
     ),
     (
         "GRANT EXECUTE ON FUNCTION pg_catalog.pg_sleep(double precision) TO PUBLIC",
@@ -130,7 +128,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
     (
         "REVOKE CREATE ON SCHEMA public FROM fixture_owner",
         "GRANT CREATE ON SCHEMA public TO fixture_owner",
-        "ACL of SCHEMA public: different: the database lacks \"GRANT CREATE ON SCHEMA public TO fixture_owner;\"",
+        "ACL of SCHEMA public: different (- archive, + database):\n  - GRANT CREATE ON SCHEMA public TO fixture_owner;",
     ),
 ];
 
@@ -139,32 +137,32 @@ const MAINTAIN_CHANGES: &[(&str, &str, &str)] = &[
     (
         "GRANT MAINTAIN ON up.shared TO fixture_writer",
         "REVOKE MAINTAIN ON up.shared FROM fixture_writer",
-        "ACL of TABLE up.shared: different: the archive lacks \"GRANT MAINTAIN ON TABLE up.shared TO fixture_writer;\"",
+        "ACL of TABLE up.shared: different (- archive, + database):\n  + GRANT MAINTAIN ON TABLE up.shared TO fixture_writer;",
     ),
     (
         "REVOKE MAINTAIN ON up.partly FROM postgres",
         "GRANT MAINTAIN ON up.partly TO postgres",
-        "ACL of TABLE up.partly: different: the database lacks \"GRANT MAINTAIN ON TABLE up.partly TO postgres;\"",
+        "ACL of TABLE up.partly: different (- archive, + database):\n  - GRANT MAINTAIN ON TABLE up.partly TO postgres;",
     ),
     (
         "REVOKE MAINTAIN ON up.nothing FROM postgres",
         "GRANT MAINTAIN ON up.nothing TO postgres",
-        "ACL of TABLE up.nothing: different: the database lacks \"GRANT MAINTAIN ON TABLE up.nothing TO postgres;\"",
+        "ACL of TABLE up.nothing: different (- archive, + database):\n  - GRANT MAINTAIN ON TABLE up.nothing TO postgres;",
     ),
     (
         "REVOKE MAINTAIN ON up.fresh FROM postgres",
         "GRANT MAINTAIN ON up.fresh TO postgres",
-        "ACL of TABLE up.fresh: different: the database lacks \"GRANT MAINTAIN ON TABLE up.fresh TO postgres;\"",
+        "ACL of TABLE up.fresh: different (- archive, + database):\n  - GRANT MAINTAIN ON TABLE up.fresh TO postgres;",
     ),
     (
         "ALTER DEFAULT PRIVILEGES FOR ROLE fixture_owner REVOKE MAINTAIN ON TABLES FROM fixture_owner",
         "ALTER DEFAULT PRIVILEGES FOR ROLE fixture_owner GRANT MAINTAIN ON TABLES TO fixture_owner",
-        "DEFAULT PRIVILEGES FOR TABLES OF ROLE fixture_owner: different: the database lacks \"GRANT MAINTAIN ON TABLES",
+        "DEFAULT PRIVILEGES FOR TABLES OF ROLE fixture_owner: different (- archive, + database):\n  - GRANT MAINTAIN ON TABLES",
     ),
     (
         "ALTER DEFAULT PRIVILEGES FOR ROLE fixture_writer IN SCHEMA up GRANT MAINTAIN ON TABLES TO fixture_reader",
         "ALTER DEFAULT PRIVILEGES FOR ROLE fixture_writer IN SCHEMA up REVOKE MAINTAIN ON TABLES FROM fixture_reader",
-        "DEFAULT PRIVILEGES FOR TABLES IN SCHEMA up OF ROLE fixture_writer: different: the archive lacks \"GRANT MAINTAIN ON TABLES",
+        "DEFAULT PRIVILEGES FOR TABLES IN SCHEMA up OF ROLE fixture_writer: different (- archive, + database):\n  + GRANT MAINTAIN ON TABLES",
     ),
 ];
 
@@ -233,15 +231,15 @@ fn owners_and_what_is_theirs() {
     let equal = archive.try_compare(&without, &options).expect("comparing");
     assert_eq!(lines(&equal), Vec::<String>::new());
     assert_eq!(
-        equal.not_compared.last().map(String::as_str),
-        Some("owners, as asked")
+        equal.not_compared.last().map(ToString::to_string),
+        Some("owners, as asked".to_owned())
     );
     without.sql("REVOKE UPDATE ON t FROM fixture_owner");
     let found = lines(&archive.try_compare(&without, &options).expect("comparing"));
     assert_eq!(
         found,
         [
-            "ACL of TABLE public.t: different: the database lacks \"GRANT UPDATE ON TABLE public.t TO fixture_owner;\""
+            "ACL of TABLE public.t: different (- archive, + database):\n  - GRANT UPDATE ON TABLE public.t TO fixture_owner;"
         ]
     );
 }

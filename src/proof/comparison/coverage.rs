@@ -1,0 +1,134 @@
+//! What is compared: what was asked for, of what the archive was made to hold.
+
+use std::collections::HashMap;
+
+use super::CompareOptions;
+use super::large_objects;
+use super::matching::{Matched, Pair, is_privileges};
+use crate::archive::{Contents, Entry, EntryId, Header};
+use crate::proof::Listed;
+use crate::sql;
+
+#[derive(Debug)]
+pub struct Coverage<'a> {
+    options: &'a CompareOptions,
+    header: &'a Header,
+    database: &'a [u8],
+}
+
+impl<'a> Coverage<'a> {
+    pub fn new(
+        options: &'a CompareOptions,
+        header: &'a Header,
+        database: &'a [u8],
+    ) -> Coverage<'a> {
+        Coverage {
+            options,
+            header,
+            database,
+        }
+    }
+
+    /// Rows, values of sequences, and whether materialised views are filled.
+    pub fn data(&self) -> bool {
+        !(self.options.no_data || self.header.is_without_data())
+    }
+
+    pub fn large_objects(&self) -> bool {
+        self.data() && !(self.options.no_large_objects || self.header.is_without_large_objects())
+    }
+
+    /// The database may be the archive's own, as `restore -C` makes it: then what is set for it and
+    /// granted on it is compared as well.
+    pub fn database(&self) -> bool {
+        self.database == self.header.database
+    }
+
+    /// Whether an entry is matched by name. Privileges and large objects have comparisons of their own.
+    pub fn has(&self, entry: &Entry) -> bool {
+        let is_data = entry.contents != Contents::None || entry.kind == "MATERIALIZED VIEW DATA";
+        let is_of_large_objects = entry.contents == Contents::LargeObjects
+            || (entry.kind == "COMMENT" && entry.name.starts_with(b"LARGE OBJECT "));
+        !(is_privileges(entry)
+            || large_objects::is_metadata(entry)
+            || (entry.is_of_database() && !self.database())
+            || (is_data && !self.data())
+            || (is_of_large_objects && !self.large_objects()))
+    }
+
+    /// What is left out, and why.
+    pub fn left_out(&self) -> Vec<Listed> {
+        let mut list = Vec::new();
+        if !self.database() {
+            list.push(Listed::from(format!(
+                "locale, owner, settings, comment and privileges of the database itself: it is called {}, in the archive {}",
+                sql::identifier(self.database),
+                sql::identifier(&self.header.database)
+            )));
+        }
+        let (options, header) = (self.options, self.header);
+        const DATA: &str = "rows, values of sequences, large objects, and whether materialized \
+                            views are filled";
+        for (asked, by_archive, what) in [
+            (options.no_owner, false, "owners"),
+            (options.no_privileges, false, "privileges"),
+            (options.no_tablespaces, false, "tablespaces"),
+            (options.no_data, header.is_without_data(), DATA),
+            (
+                options.no_large_objects && self.data(),
+                header.is_without_large_objects() && self.data(),
+                "large objects",
+            ),
+        ] {
+            if by_archive {
+                list.push(Listed::from(format!(
+                    "{what}: the archive was made without"
+                )));
+            } else if asked {
+                list.push(Listed::from(format!("{what}, as asked")));
+            }
+        }
+        list
+    }
+}
+
+/// Takes out rows and values of what the archive itself holds without: a complete one has an entry
+/// for the rows of each of its tables, if only to say that there are none.
+pub fn take_left_out(matched: &mut Matched<'_>) -> Option<Listed> {
+    let paired: HashMap<EntryId, &Entry> = matched
+        .pairs
+        .iter()
+        .map(|pair| (pair.found.id, pair.expected))
+        .collect();
+    let mut names = Vec::new();
+    matched.unexpected.retain(|entry| {
+        let mut owners = entry.dependencies.iter().filter_map(|id| paired.get(id));
+        let name = match &entry.contents {
+            Contents::Rows { relation, .. } => owners
+                .any(|owner| {
+                    owner.schema == entry.schema && Some(&owner.name) == entry.relation.as_ref()
+                })
+                .then_some(relation),
+            Contents::SequenceValue { sequence } => owners.next().map(|_| sequence),
+            Contents::None | Contents::LargeObjects => None,
+        };
+        names.extend(name.map(ToString::to_string));
+        name.is_none()
+    });
+    let text = "rows or values that the archive was made without:";
+    (!names.is_empty()).then(|| Listed::new(text, names))
+}
+
+/// That they are filled is compared, by their REFRESH; with what cannot be.
+pub fn rows_of_materialized_views(pairs: &[Pair<'_>]) -> Option<Listed> {
+    let names: Vec<String> = pairs
+        .iter()
+        .filter(|pair| pair.found.kind == "MATERIALIZED VIEW DATA")
+        .map(|pair| {
+            let schema = pair.found.schema.clone().unwrap_or_default();
+            sql::qualified(schema, &pair.found.name).to_string()
+        })
+        .collect();
+    let text = "rows of materialized views, of which the archive holds the query alone:";
+    (!names.is_empty()).then(|| Listed::new(text, names))
+}
