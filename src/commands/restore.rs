@@ -8,7 +8,7 @@ use bstr::BString;
 use clap::Args;
 
 use super::connection::ConnectionArguments;
-use super::interrupt::or_cancelled;
+use super::interrupt::or_cancelled_if;
 use super::output::{OutputArguments, bytes, print_json, tell};
 use super::show;
 use crate::error::{Error, Result};
@@ -158,8 +158,10 @@ impl Arguments {
         let started = Instant::now();
         let progress = self.output.progress();
         let watching = self.output.watch(Arc::clone(&progress), "loading");
-        let report = or_cancelled(
+        let cancellation = Arc::clone(&options.cancellation);
+        let report = or_cancelled_if(
             &connector,
+            || cancellation.cancel(),
             restore::run(connector.clone(), input, options, Arc::clone(&progress)),
         )
         .await;

@@ -12,7 +12,8 @@ use super::output::{OutputArguments, bytes, print_json};
 use crate::archive::Codec;
 use crate::catalog::Scope;
 use crate::error::{Error, Result};
-use crate::snapshot::{self, Cancellation, Options, Output, Report};
+use crate::report::Cancellation;
+use crate::snapshot::{self, Options, Output, Report};
 
 #[derive(Debug, Args)]
 pub struct Arguments {

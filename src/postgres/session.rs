@@ -55,8 +55,9 @@ pub struct Session {
     backend_pid: i32,
     cancel: CancelHandle,
     database: String,
-    /// A COPY is under way, or broke off: nothing else may be sent.
-    pub(super) in_copy: bool,
+    /// What was sent is not answered to its end, by ReadyForQuery: nothing else may be sent. It stays
+    /// so where an answer could not be understood.
+    pub(super) is_busy: bool,
     unanswered: Arc<Unanswered>,
 }
 
@@ -99,7 +100,7 @@ impl Session {
             backend_pid: established.backend_pid,
             cancel: established.cancel,
             database: established.database,
-            in_copy: false,
+            is_busy: false,
             unanswered: Arc::new(unanswered),
         }
     }
@@ -147,7 +148,7 @@ impl Session {
 
     /// Whether the connection is gone, or in a state from which it cannot go on.
     pub fn is_lost(&self) -> bool {
-        self.frames.is_lost() || self.in_copy
+        self.frames.is_lost() || self.is_busy
     }
 
     pub fn state(&self) -> TransactionState {
@@ -219,7 +220,6 @@ impl Session {
                 message::COMMAND_COMPLETE => results.push(std::mem::take(&mut current)),
                 message::EMPTY_QUERY => results.push(std::mem::take(&mut current)),
                 message::COPY_IN | message::COPY_OUT => {
-                    self.in_copy = true;
                     return Err(Error::new("COPY was used where a query was expected"));
                 }
                 message::ERROR => {
@@ -274,7 +274,6 @@ impl Session {
                     // rows are on their way
                     self.end_waiting();
                     self.frames.consume(HEADER + header.length);
-                    self.in_copy = true;
                     return Ok(());
                 }
                 message::ERROR => {
@@ -293,9 +292,9 @@ impl Session {
     }
 
     async fn send_query(&mut self, sql: &[u8]) -> Result<()> {
-        if self.in_copy {
+        if self.is_busy {
             return Err(Error::new(
-                "the connection is still in a COPY that broke off",
+                "the connection is still in a command that broke off",
             ));
         }
         if sql.contains(&0) {
@@ -308,6 +307,7 @@ impl Session {
         frame.extend_from_slice(&length.to_be_bytes());
         frame.extend_from_slice(sql);
         frame.push(0);
+        self.is_busy = true;
         self.begin_waiting();
         self.frames.send(&frame).await?;
         self.frames.flush().await
@@ -316,10 +316,8 @@ impl Session {
     /// Reads on to ReadyForQuery after an error of the server. A server that ends the session says
     /// why, then hangs up: its reason is the error, not the lost connection.
     pub(super) async fn after_error(&mut self, error: Error) -> Error {
-        if self.wait_ready().await.is_err() {
-            // whatever state it was in, nothing can follow
-            self.in_copy = true;
-        }
+        // if that fails the session stays busy, and nothing can follow
+        let _ = self.wait_ready().await;
         error
     }
 
@@ -349,7 +347,7 @@ impl Session {
                 ));
             }
         };
-        self.in_copy = false;
+        self.is_busy = false;
         self.end_waiting();
         self.frames.consume(HEADER + header.length);
         Ok(())

@@ -26,10 +26,11 @@ pub use preflight::{Finding, Severity};
 pub use selection::{Selection, label, parse_list, select};
 
 use crate::archive::{ChunkRecord, Entry, EntryId, Header, Pass, RandomReader, Section};
+use crate::catalog;
 use crate::error::{Error, Outcome, Result};
 use crate::postgres::settings::{refuse_unknown, set};
-use crate::postgres::{Connector, Session, open_workers, refuse_transaction_mode};
-use crate::report::{LOCK_PATIENCE, Progress, telling_lock_waits};
+use crate::postgres::{Connector, ServerVersion, Session, open_workers, refuse_transaction_mode};
+use crate::report::{Cancellation, LOCK_PATIENCE, Progress, telling_lock_waits};
 use crate::storage::LocalFile;
 use create::{Place, Shared, create, lock};
 use parallel::{Loads, Parallel};
@@ -65,6 +66,8 @@ pub struct Options {
     pub least_load: u64,
     /// After so long a wait for a lock it is said who holds it.
     pub lock_patience: Duration,
+    /// Tells when it is too late to give up a restore that is one transaction.
+    pub cancellation: Arc<Cancellation>,
 }
 
 impl Default for Options {
@@ -82,6 +85,7 @@ impl Default for Options {
             force: false,
             least_load: source::LEAST_LOAD,
             lock_patience: LOCK_PATIENCE,
+            cancellation: Arc::default(),
         }
     }
 }
@@ -208,6 +212,11 @@ async fn run_opened(
         }
     }
 
+    let from = ServerVersion(opened.header.server_version_num);
+    let to = leader.version()?;
+    for entry in &mut entries {
+        catalog::adapt(entry, from, to);
+    }
     let current_role: BString = leader
         .query("SELECT current_user AS role")
         .await?
@@ -245,8 +254,10 @@ async fn run_opened(
     connections += workers.len();
     let shared = Arc::new(shared);
     leader = match opened.rows {
-        Contents::File(source) => from_file(leader, workers, &shared, source).await?,
-        Contents::Stream(incoming) => stream::restore(leader, workers, &shared, *incoming).await?,
+        Contents::File(source) => from_file(leader, workers, &shared, &connector, source).await?,
+        Contents::Stream(incoming) => {
+            stream::restore(leader, workers, &shared, &connector, *incoming).await?
+        }
     };
     serial(&mut leader, &shared, |entry| entry.pass == Pass::Privileges).await?;
     serial(&mut leader, &shared, |entry| entry.pass == Pass::Last).await?;
@@ -356,6 +367,7 @@ async fn from_file(
     leader: Session,
     workers: Vec<Session>,
     shared: &Arc<Shared>,
+    connector: &Connector,
     source: Arc<FileSource>,
 ) -> Result<Session> {
     let chunks = chunks_of(shared, &source).await?;
@@ -379,7 +391,7 @@ async fn from_file(
             expected: end.rows,
         })
     };
-    run_parallel(leader, workers, shared, &parallel, begin).await
+    run_parallel(leader, workers, shared, connector, &parallel, begin).await
 }
 
 async fn chunks_of(
@@ -404,6 +416,7 @@ async fn run_parallel(
     leader: Session,
     workers: Vec<Session>,
     shared: &Arc<Shared>,
+    connector: &Connector,
     parallel: &Arc<Parallel>,
     begin: impl Fn(&Entry) -> Result<Loads> + Clone + Send + Sync + 'static,
 ) -> Result<Session> {
@@ -421,12 +434,14 @@ async fn run_parallel(
         });
     }
     let mut leader = None;
-    let mut failure = None;
     while let Some(ended) = running.join_next().await {
         let (number, session, outcome) =
             ended.map_err(|error| Error::new(format!("a worker died: {error}")))?;
         if let Err(error) = outcome {
-            failure.get_or_insert(error);
+            // the others may be building an index for an hour, or wait for rows that never come
+            connector.cancel_all().await;
+            running.shutdown().await;
+            return Err(error);
         }
         if number == 0 {
             leader = Some(session);
@@ -434,17 +449,14 @@ async fn run_parallel(
             session.close().await;
         }
     }
-    match (failure, leader) {
-        (Some(error), _) => Err(error),
-        (None, Some(leader)) => Ok(leader),
-        (None, None) => Err(Error::new("the first connection did not come back")),
-    }
+    leader.ok_or_else(|| Error::new("the first connection did not come back"))
 }
 
 /// Makes all that was committed without waiting durable. A commit waits for the disk, and for
 /// synchronous standbys, only if its transaction wrote to the log itself.
 async fn settle(session: &mut Session, shared: &Shared) -> Result<()> {
     if shared.options.single_transaction {
+        shared.options.cancellation.commit()?;
         session
             .execute("SET LOCAL synchronous_commit = on; COMMIT")
             .await?;

@@ -16,7 +16,7 @@ use crate::archive::{
     DataBlock, EndRecord, Entry, EntryId, Header, RowsSegment, Segment, StreamReader,
 };
 use crate::error::{Error, Result};
-use crate::postgres::Session;
+use crate::postgres::{Connector, Session};
 
 /// Blocks that wait for a connection, beyond those in use.
 const WAITING: usize = 4;
@@ -46,6 +46,7 @@ pub async fn restore(
     leader: Session,
     workers: Vec<Session>,
     shared: &Arc<Shared>,
+    connector: &Connector,
     incoming: Incoming,
 ) -> Result<Session> {
     let parallel = Arc::new(Parallel::streaming(shared)?);
@@ -70,7 +71,15 @@ pub async fn restore(
         )))
     };
     // if the error of a worker came first, the reader may sit in a read that never ends
-    let leader = run_parallel(leader, workers, shared, &parallel, nothing_at_hand).await?;
+    let leader = run_parallel(
+        leader,
+        workers,
+        shared,
+        connector,
+        &parallel,
+        nothing_at_hand,
+    )
+    .await?;
     feeding.await.map_err(broke_off)??;
     Ok(leader)
 }

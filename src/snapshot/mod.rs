@@ -2,10 +2,9 @@
 //!
 //! `lock` takes locks and the snapshot (of `relations`),
 //! `crate::catalog` reads the definitions, `plan` says what to copy, `worker`s copy it into blocks
-//! (`rows`), `sealing` compresses and writes them, and gives the file its name unless there was a
-//! `cancellation`.
+//! (`rows`), `sealing` compresses and writes them, and gives the file its name unless the run was
+//! cancelled.
 
-mod cancellation;
 mod labels;
 mod lock;
 mod plan;
@@ -23,7 +22,6 @@ use bstr::BString;
 use tokio::task::JoinSet;
 
 pub use crate::rows::LEAST_SLICE;
-pub use cancellation::Cancellation;
 pub use lock::{Window, WindowHook};
 
 use crate::archive::limits::HEADER_FLAG_WITHOUT_LARGE_OBJECTS;
@@ -32,7 +30,7 @@ use crate::catalog::{self, Catalog, Scope};
 use crate::error::{Error, Result, ResultExt, SqlState};
 use crate::postgres::settings::{BEGIN_LOOKING, KnownSettings, ROW_SETTINGS};
 use crate::postgres::{Connector, ServerVersion, Session, TransactionState, open_workers};
-use crate::report::{LOCK_PATIENCE, Progress, telling_lock_waits};
+use crate::report::{Cancellation, LOCK_PATIENCE, Progress, telling_lock_waits};
 use crate::rows::{large_objects, run_all};
 use crate::sql;
 use labels::Labels;

@@ -15,10 +15,10 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
 
-use super::{Cancellation, Options, Output};
+use super::{Options, Output};
 use crate::archive::{ArchiveSummary, ArchiveWriter, BlockBuilder, Codec, SealedBlock};
 use crate::error::{Error, Result};
-use crate::report::Progress;
+use crate::report::{Cancellation, Progress};
 use crate::storage::{LocalTarget, Replace, StdoutTarget};
 
 /// Blocks of one worker in compression at once.

@@ -25,7 +25,7 @@ use std::time::Duration;
 use crate::archive::{Contents, EndRecord, Entry, EntryId, RandomReader};
 use crate::catalog::{self, Catalog, Scope};
 use crate::error::{Error, Result, ResultExt};
-use crate::postgres::{Connector, Session};
+use crate::postgres::{Connector, ServerVersion, Session};
 use crate::proof::Listed;
 use crate::report::{LOCK_PATIENCE, Progress, telling_lock_waits};
 use crate::rows::large_objects::copy_statement as large_objects_copy;
@@ -100,8 +100,13 @@ async fn compare_watched<R: ReadAt>(
     options: &CompareOptions,
     progress: Arc<Progress>,
 ) -> Result<Comparison> {
-    let entries = reader.entries()?;
+    let mut entries = reader.entries()?;
     let (mut leader, target) = Target::open(connector, reader.header(), options.lock_wait).await?;
+    let from = ServerVersion(reader.header().server_version_num);
+    let to = leader.version()?;
+    for entry in &mut entries {
+        catalog::adapt(entry, from, to);
+    }
     let run = Run {
         reader,
         target: &target,

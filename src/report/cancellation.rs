@@ -1,4 +1,5 @@
-//! Whether a run may still be given up: until the moment at which its archive gets its name.
+//! Whether a run may still be given up: until the moment at which its archive gets its name, or its
+//! only transaction is committed.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -13,23 +14,23 @@ const COMMITTED: u8 = 2;
 pub struct Cancellation(AtomicU8);
 
 impl Cancellation {
-    /// True: the run can be dropped, and leaves nothing. False: it is too late, the archive is
-    /// about to have its name; the run must be awaited.
+    /// True: the run can be dropped, and leaves nothing. False: it is too late, what it made is about
+    /// to be there; the run must be awaited.
     pub fn cancel(&self) -> bool {
         self.0
             .compare_exchange(RUNNING, CANCELLED, Ordering::SeqCst, Ordering::SeqCst)
             .map_or_else(|state| state == CANCELLED, |_| true)
     }
 
-    /// To be called right before the archive becomes visible; from then on it stays.
-    pub(super) fn commit(&self) -> Result<()> {
+    /// To be called right before what was made becomes visible; from then on it stays.
+    pub fn commit(&self) -> Result<()> {
         self.0
             .compare_exchange(RUNNING, COMMITTED, Ordering::SeqCst, Ordering::SeqCst)
             .map(|_| ())
             .map_err(|_| given_up())
     }
 
-    pub(super) fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         match self.0.load(Ordering::SeqCst) {
             CANCELLED => Err(given_up()),
             _ => Ok(()),
@@ -38,7 +39,7 @@ impl Cancellation {
 }
 
 fn given_up() -> Error {
-    Error::new("the archive was given up")
+    Error::new("the run was given up")
 }
 
 #[cfg(test)]
