@@ -92,7 +92,7 @@ pub async fn compare<R: ReadAt>(
         reader,
         target: &target,
         options,
-        coverage: Coverage::new(options, reader.header(), &target.database),
+        coverage: Coverage::new(options, reader.header(), &entries, &target.database),
         progress,
     };
     let outcome = run.compare(&mut leader, &entries).await;
