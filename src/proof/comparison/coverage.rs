@@ -14,28 +14,37 @@ pub struct Coverage<'a> {
     options: &'a CompareOptions,
     header: &'a Header,
     database: &'a [u8],
+    /// What the archive was made without: its header says so, and it is true.
+    lacks_data: bool,
+    lacks_large_objects: bool,
 }
 
 impl<'a> Coverage<'a> {
     pub fn new(
         options: &'a CompareOptions,
         header: &'a Header,
+        expected: &[Entry],
         database: &'a [u8],
     ) -> Coverage<'a> {
+        let mut entries = expected.iter();
+        let has_data = entries.any(|entry| entry.contents != Contents::None);
+        let has_large_objects = expected.iter().any(large_objects::is_metadata);
         Coverage {
             options,
             header,
             database,
+            lacks_data: header.is_without_data() && !has_data,
+            lacks_large_objects: header.is_without_large_objects() && !has_large_objects,
         }
     }
 
     /// Rows, values of sequences, and whether materialised views are filled.
     pub fn data(&self) -> bool {
-        !(self.options.no_data || self.header.is_without_data())
+        !(self.options.no_data || self.lacks_data)
     }
 
     pub fn large_objects(&self) -> bool {
-        self.data() && !(self.options.no_large_objects || self.header.is_without_large_objects())
+        self.data() && !(self.options.no_large_objects || self.lacks_large_objects)
     }
 
     /// The database may be the archive's own, as `restore -C` makes it: then what is set for it and
@@ -66,17 +75,17 @@ impl<'a> Coverage<'a> {
                 sql::identifier(&self.header.database)
             )));
         }
-        let (options, header) = (self.options, self.header);
+        let options = self.options;
         const DATA: &str = "rows, values of sequences, large objects, and whether materialized \
                             views are filled";
         for (asked, by_archive, what) in [
             (options.no_owner, false, "owners"),
             (options.no_privileges, false, "privileges"),
             (options.no_tablespaces, false, "tablespaces"),
-            (options.no_data, header.is_without_data(), DATA),
+            (options.no_data, self.lacks_data, DATA),
             (
                 options.no_large_objects && self.data(),
-                header.is_without_large_objects() && self.data(),
+                self.lacks_large_objects && self.data(),
                 "large objects",
             ),
         ] {
@@ -131,4 +140,64 @@ pub fn rows_of_materialized_views(pairs: &[Pair<'_>]) -> Option<Listed> {
         .collect();
     let text = "rows of materialized views, of which the archive holds the query alone:";
     (!names.is_empty()).then(|| Listed::new(text, names))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::limits::{HEADER_FLAG_WITHOUT_DATA, HEADER_FLAG_WITHOUT_LARGE_OBJECTS};
+    use crate::archive::{ArchiveId, Pass, Section};
+
+    fn entry(kind: &str, contents: Contents) -> Entry {
+        Entry {
+            id: EntryId(1),
+            kind: kind.to_owned(),
+            section: Section::Data,
+            pass: Pass::Main,
+            schema: None,
+            name: "1".into(),
+            relation: None,
+            owner: None,
+            owner_target: None,
+            tablespace: None,
+            access_method: None,
+            create: Default::default(),
+            drop: Default::default(),
+            drop_if_exists: Default::default(),
+            dependencies: Vec::new(),
+            contents,
+            load_into: None,
+        }
+    }
+
+    #[test]
+    fn a_header_is_not_believed_against_what_the_archive_holds() {
+        let sequence = || Contents::SequenceValue {
+            sequence: "s".into(),
+        };
+        let options = CompareOptions::default();
+        for (flag, entries, data, large_objects) in [
+            (0, vec![], true, true),
+            (HEADER_FLAG_WITHOUT_DATA, vec![], false, false),
+            (HEADER_FLAG_WITHOUT_LARGE_OBJECTS, vec![], true, false),
+            (
+                HEADER_FLAG_WITHOUT_DATA,
+                vec![entry("SEQUENCE SET", sequence())],
+                true,
+                false,
+            ),
+            (
+                HEADER_FLAG_WITHOUT_LARGE_OBJECTS,
+                vec![entry("BLOB METADATA", Contents::None)],
+                true,
+                true,
+            ),
+        ] {
+            let mut header = Header::new(ArchiveId([0; 16]));
+            header.optional_flags = flag;
+            let coverage = Coverage::new(&options, &header, &entries, b"");
+            let found = (coverage.data(), coverage.large_objects());
+            assert_eq!(found, (data, large_objects), "{flag}, {entries:?}");
+        }
+    }
 }

@@ -111,7 +111,7 @@ async fn compare_watched<R: ReadAt>(
         reader,
         target: &target,
         options,
-        coverage: Coverage::new(options, reader.header(), &target.database),
+        coverage: Coverage::new(options, reader.header(), &entries, &target.database),
         progress,
     };
     let outcome = run.compare(&mut leader, &entries).await;
