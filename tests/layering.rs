@@ -53,7 +53,10 @@ fn objection(user: &str, used: &str) -> Option<String> {
 fn modules_used(source: &str) -> Vec<String> {
     let code: String = source
         .lines()
-        .map(|line| line.split_once("//").map_or(line, |(code, _)| code))
+        .map(|line| match line.trim_start().starts_with("//") {
+            true => "",
+            false => line.split_once(" //").map_or(line, |(code, _)| code),
+        })
         .collect::<Vec<_>>()
         .join("\n");
     let mut used = Vec::new();
@@ -67,6 +70,11 @@ fn modules_used(source: &str) -> Vec<String> {
             Some(group) => used.extend(first_segments(group)),
             None => used.extend(identifier(rest)),
         }
+    }
+    // `super::super::` may reach the root of the crate as well
+    for (at, _) in code.match_indices("super::super::") {
+        let rest = code[at..].trim_start_matches("super::");
+        used.extend(identifier(rest).filter(|name| layer(name).is_some()));
     }
     used
 }
@@ -172,6 +180,11 @@ fn every_way_of_breaking_it_is_found() {
             "catalog",
             "pub(crate) use crate::commands as c;",
             "catalog uses commands, which is above it",
+        ),
+        (
+            "archive",
+            "use super::super::postgres::Session;",
+            "archive must not use postgres",
         ),
         (
             "sql",

@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 pub use preflight::{Finding, Severity};
 pub use selection::{Selection, label, parse_list, select};
 
-use crate::archive::{ChunkRecord, Entry, EntryId, Header, Pass, RandomReader, Section};
+use crate::archive::{ChunkRecord, EndRecord, Entry, EntryId, Header, Pass, RandomReader, Section};
 use crate::catalog;
 use crate::error::{Error, Outcome, Result};
 use crate::postgres::settings::{refuse_unknown, set};
@@ -370,42 +370,48 @@ async fn from_file(
     connector: &Connector,
     source: Arc<FileSource>,
 ) -> Result<Session> {
-    let chunks = chunks_of(shared, &source).await?;
+    let stored = stored_rows(shared, &source).await?;
     let parallel = Arc::new(Parallel::new(shared, |id| {
-        chunks.get(&id).map_or(0, |chunks| {
-            chunks.iter().map(|chunk| chunk.raw_length).sum()
-        })
+        stored.get(&id).map_or(0, |rows| rows.end.raw_length)
     }));
-    let chunks = Arc::new(chunks);
+    let stored = Arc::new(stored);
     let least_load = shared.options.least_load;
     let begin = move |entry: &Entry| {
-        let end = source.reader().end_record(entry.id)?.ok_or_else(|| {
+        let rows = stored.get(&entry.id).ok_or_else(|| {
             Error::new(format!(
                 "the archive does not say how many rows {} has",
                 label(entry)
             ))
         })?;
-        let chunks = chunks.get(&entry.id).map_or(&[][..], Vec::as_slice);
         Ok(Loads {
-            rows: cut(&source, entry, chunks, least_load),
-            expected: end.rows,
+            rows: cut(&source, entry, &rows.chunks, least_load),
+            expected: rows.end.rows,
         })
     };
     run_parallel(leader, workers, shared, connector, &parallel, begin).await
 }
 
-async fn chunks_of(
+/// What the index of a file says of an entry's rows.
+struct StoredRows {
+    chunks: Vec<ChunkRecord>,
+    end: EndRecord,
+}
+
+async fn stored_rows(
     shared: &Arc<Shared>,
     source: &Arc<FileSource>,
-) -> Result<HashMap<EntryId, Vec<ChunkRecord>>> {
+) -> Result<HashMap<EntryId, StoredRows>> {
     let (shared, source) = (Arc::clone(shared), Arc::clone(source));
     tokio::task::spawn_blocking(move || {
-        shared
-            .entries
-            .iter()
-            .filter(|entry| is_data(entry))
-            .map(|entry| Ok((entry.id, source.reader().chunks(entry.id)?)))
-            .collect()
+        let reader = source.reader();
+        let mut stored = HashMap::new();
+        for entry in shared.entries.iter().filter(|entry| is_data(entry)) {
+            let chunks = reader.chunks(entry.id)?;
+            if let Some(end) = reader.end_record(entry.id)? {
+                stored.insert(entry.id, StoredRows { chunks, end });
+            }
+        }
+        Ok(stored)
     })
     .await
     .map_err(|error| Error::new(format!("reading the archive broke off: {error}")))?
