@@ -1,5 +1,6 @@
 //! What people and programs see: errors, warnings, progress, the final line.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,26 @@ pub fn print_error(error: &Error) {
 
 /// A line on standard error. That this is gone can be said nowhere, and ends no run.
 pub fn tell(line: impl Display) {
+    let line = line.to_string();
+    let line = harmless(&line);
     let _ = writeln!(std::io::stderr().lock(), "rdump: {line}");
+}
+
+/// Without what could drive a terminal: names come from databases and from archives of anybody.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let drives = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(drives) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if drives(c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    Cow::Owned(shown)
 }
 
 /// Why standard output did not take a line.
@@ -25,6 +45,8 @@ static LOST: Mutex<Option<std::io::Error>> = Mutex::new(None);
 
 /// A line on standard output. A failure ends no run, but none that had one ends with success.
 pub fn print(line: impl Display) {
+    let line = line.to_string();
+    let line = harmless(&line);
     let mut stdout = std::io::stdout().lock();
     if let Err(error) = writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
         LOST.lock()
@@ -204,7 +226,13 @@ pub fn print_json(value: &serde_json::Value) {
 
 #[cfg(test)]
 mod tests {
-    use super::bytes;
+    use super::{bytes, harmless};
+
+    #[test]
+    fn nothing_drives_the_terminal() {
+        assert_eq!(harmless("a\tb\nc"), "a\tb\nc");
+        assert_eq!(harmless("x\u{1b}[2Jy\r\u{9b}"), "x\\u{1b}[2Jy\\r\\u{9b}");
+    }
 
     #[test]
     fn sizes_for_people() {

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use bstr::ByteSlice;
 use clap::Args;
 
 use crate::archive::{Entry, RandomReader};
@@ -54,9 +53,17 @@ fn list(reader: &RandomReader<LocalFile>, entries: &[Entry], text: &mut Vec<u8>)
     let totals = reader.totals();
     writeln!(text, ";")?;
     writeln!(text, "; Archive {}", header.id)?;
-    writeln!(text, ";     database: {}", header.database)?;
-    writeln!(text, ";     server: {}", header.server_version)?;
-    writeln!(text, ";     encoding: {}", header.encoding)?;
+    for (what, value) in [
+        ("database", header.database.as_slice()),
+        ("server", header.server_version.as_bytes()),
+        ("encoding", header.encoding.as_bytes()),
+        ("compression", header.codec.as_bytes()),
+        ("written by rdump", header.rdump_version.as_bytes()),
+    ] {
+        write!(text, ";     {what}: ")?;
+        text.extend_from_slice(&on_one_line(value));
+        writeln!(text)?;
+    }
     writeln!(
         text,
         ";     snapshot: {}",
@@ -65,8 +72,6 @@ fn list(reader: &RandomReader<LocalFile>, entries: &[Entry], text: &mut Vec<u8>)
             Err(_) => format!("{} us since 1970 UTC", header.snapshot_time),
         }
     )?;
-    writeln!(text, ";     compression: {}", header.codec)?;
-    writeln!(text, ";     written by rdump {}", header.rdump_version)?;
     writeln!(
         text,
         ";     {} entries, {} rows, {} bytes of rows",
@@ -74,19 +79,28 @@ fn list(reader: &RandomReader<LocalFile>, entries: &[Entry], text: &mut Vec<u8>)
     )?;
     writeln!(text, ";")?;
     for entry in entries {
-        write!(text, "{}; {} ", entry.id.0, entry.kind)?;
-        text.extend_from_slice(entry.schema.as_ref().map_or(b"-", |schema| schema));
+        write!(text, "{}; ", entry.id.0)?;
+        text.extend_from_slice(&on_one_line(entry.kind.as_bytes()));
         text.push(b' ');
-        // a name with a line break must not look like a line of its own
-        text.extend_from_slice(&entry.name.replace("\n", " ").replace("\r", " "));
-        text.push(b' ');
-        text.extend_from_slice(entry.owner.as_ref().map_or(b"-", |owner| owner));
+        let schema = entry.schema.as_ref().map_or(&b"-"[..], |name| name);
+        let owner = entry.owner.as_ref().map_or(&b"-"[..], |name| name);
+        let names = [schema, &entry.name, owner].map(on_one_line);
+        text.extend_from_slice(&names.join(&b' '));
         if let Some(end) = reader.end_record(entry.id)? {
             write!(text, " ({} rows, {} bytes)", end.rows, end.raw_length)?;
         }
         writeln!(text)?;
     }
     Ok(())
+}
+
+/// A name with a line break must not look like a line of its own, and none may drive a terminal.
+fn on_one_line(name: &[u8]) -> Vec<u8> {
+    let shown = |&byte: &u8| match byte.is_ascii_control() {
+        true => b' ',
+        false => byte,
+    };
+    name.iter().map(shown).collect()
 }
 
 fn json(reader: &RandomReader<LocalFile>, entries: &[Entry], text: &mut Vec<u8>) -> Result<()> {

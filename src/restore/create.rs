@@ -1,6 +1,6 @@
 //! Creating entries, and what all connections of a restore share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,6 +27,8 @@ pub struct Shared {
     pub warnings: Mutex<Vec<String>>,
     /// No further step begins: an error under --exit-on-error.
     stopped: AtomicBool,
+    /// Entries whose rows must go into one COPY.
+    pub whole: HashSet<EntryId>,
     /// The role that we act as; objects of others are handed over.
     pub current_role: BString,
     /// Taken on by --role.
@@ -53,6 +55,7 @@ impl Shared {
             failures: Mutex::default(),
             warnings: Mutex::default(),
             stopped: AtomicBool::new(false),
+            whole: HashSet::new(),
             current_role,
             role,
         }

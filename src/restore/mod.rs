@@ -5,6 +5,7 @@
 //! Errors of single entries are counted and listed, as pg_restore does, unless asked otherwise.
 
 mod create;
+mod data_only;
 mod database;
 mod load;
 mod parallel;
@@ -222,19 +223,26 @@ async fn run_opened(
         .await?
         .only()?
         .text("role")?;
+    let order = match (&opened.rows, options.selection.data_only) {
+        (Contents::File(_), true) => data_only::order(&opened.entries, &mut entries),
+        // a stream has the rows in the order that it has them
+        _ => data_only::Order::default(),
+    };
+    warnings.extend(order.warnings);
     let mut connections = 1;
     let jobs = if options.single_transaction {
         1
     } else {
         options.jobs
     };
-    let shared = Shared::new(
+    let mut shared = Shared::new(
         entries,
         options,
         Arc::clone(&progress),
         current_role,
         connector.role().map(str::to_owned),
     );
+    shared.whole = order.whole;
     expect(&shared, &opened.rows)?;
 
     if shared.options.single_transaction {
@@ -375,8 +383,12 @@ async fn from_file(
         stored.get(&id).map_or(0, |rows| rows.end.raw_length)
     }));
     let stored = Arc::new(stored);
-    let least_load = shared.options.least_load;
+    let waiting = Arc::clone(shared);
     let begin = move |entry: &Entry| {
+        let least_load = match waiting.whole.contains(&entry.id) {
+            true => u64::MAX,
+            false => waiting.options.least_load,
+        };
         let rows = stored.get(&entry.id).ok_or_else(|| {
             Error::new(format!(
                 "the archive does not say how many rows {} has",

@@ -92,6 +92,10 @@ pub async fn check(
     }
     if options.selection.data_only && !options.create_database {
         check_tables_exist(session, entries, &mut findings).await?;
+        check_triggers(session, entries, &mut findings).await?;
+    }
+    if !options.selection.data_only && !options.create_database {
+        check_default_privileges(session, &mut findings).await?;
     }
     Ok(findings)
 }
@@ -215,6 +219,74 @@ fn check_locale_provider(
             ),
             "create it with another locale and restore into it, without -C",
         ));
+    }
+    Ok(())
+}
+
+/// Rows go through the triggers that are there; a full restore makes them afterwards.
+async fn check_triggers(
+    session: &mut Session,
+    entries: &[Entry],
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let rows = session
+        .query(
+            "SELECT n.nspname AS schema, c.relname AS name,
+                    string_agg(t.tgname, ', ' ORDER BY t.tgname) AS triggers
+             FROM pg_trigger t
+             JOIN pg_class c ON c.oid = t.tgrelid
+             JOIN pg_namespace n ON n.oid = c.relnamespace
+             WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+               AND t.tgtype & 4 <> 0 -- on INSERT
+             GROUP BY n.nspname, c.relname",
+        )
+        .await
+        .context("looking for triggers of the target's tables")?;
+    let mut found: BTreeMap<(BString, BString), BString> = BTreeMap::new();
+    for row in &rows {
+        let key = (row.text("schema")?, row.text("name")?);
+        found.insert(key, row.text("triggers")?);
+    }
+    for entry in entries.iter().filter(|entry| is_data(entry)) {
+        if let (Some(schema), Some(name)) = (&entry.schema, &entry.relation)
+            && let Some(triggers) = found.get(&(schema.clone(), name.clone()))
+        {
+            findings.push(Finding {
+                severity: Severity::Notice,
+                message: format!(
+                    "{} goes through triggers that may change it: {triggers}",
+                    label(entry)
+                ),
+                hint: "ALTER TABLE ... DISABLE TRIGGER USER before, ENABLE after".to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// They apply to whatever is made, beside the archive's privileges.
+async fn check_default_privileges(
+    session: &mut Session,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let rows = session
+        .query(
+            "SELECT count(*) AS number FROM pg_default_acl d
+             WHERE pg_has_role(d.defaclrole, 'MEMBER')
+               AND EXISTS (SELECT FROM aclexplode(d.defaclacl) a WHERE a.grantee <> d.defaclrole)",
+        )
+        .await
+        .context("looking for default privileges of the target")?;
+    let number: usize = rows.only()?.number("number")?;
+    if number > 0 {
+        findings.push(Finding {
+            severity: Severity::Notice,
+            message: format!(
+                "the target has default privileges ({number}), which what is restored has beside its own"
+            ),
+            hint: "rdump verify --against names what others can do that they could not; to prevent it, revoke them first"
+                .to_owned(),
+        });
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bstr::ByteSlice;
 
-use self::family::Family;
+pub use self::family::Family;
 use crate::archive::{Contents, Entry, EntryId, Pass, Section};
 
 mod family;

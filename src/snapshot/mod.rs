@@ -5,8 +5,8 @@
 //! (`rows`), `sealing` compresses and writes them, and gives the file its name unless the run was
 //! cancelled.
 
-mod labels;
 mod lock;
+mod names;
 mod plan;
 mod relations;
 mod rows;
@@ -33,8 +33,8 @@ use crate::postgres::{Connector, ServerVersion, Session, TransactionState, open_
 use crate::report::{Cancellation, LOCK_PATIENCE, Progress, telling_lock_waits};
 use crate::rows::{large_objects, run_all};
 use crate::sql;
-use labels::Labels;
 use lock::{LockOptions, Snapshot, give_way, lock_and_snapshot};
+use names::Names;
 use plan::{Plan, Task, plan};
 use sealing::{Sink, Writer};
 use sequences::Values;
@@ -182,7 +182,7 @@ async fn run_with_leader(
     let work = Arc::new(Work::new(&plan, progress));
     let copied = async {
         copy_all(&mut leader, workers, &work, &writer, known_rows).await?;
-        end_locks(&mut leader, &snapshot).await
+        end_locks(&mut leader, &snapshot, &known.for_reading(&encoding)).await
     };
     if let Err(error) = copied.await {
         return Err(writer.failure(error).await);
@@ -315,8 +315,8 @@ fn skipped_rows(plan: &Plan) -> KnownRows {
 /// then would have read as empty, without any error.
 ///
 /// No lock keeps a schema's name, though: where two schemas have changed places, rows were read
-/// under the wrong names. Nor does one keep the labels of enums.
-async fn end_locks(leader: &mut Session, snapshot: &Snapshot) -> Result<()> {
+/// under the wrong names. Nor does one keep what `names` reads.
+async fn end_locks(leader: &mut Session, snapshot: &Snapshot, settings: &[u8]) -> Result<()> {
     let doing = "ending the transaction that kept the tables as they were";
     if leader.state() != TransactionState::Open {
         return Err(Error::new("the transaction has failed").context(doing));
@@ -325,13 +325,20 @@ async fn end_locks(leader: &mut Session, snapshot: &Snapshot) -> Result<()> {
         return Err(Error::new(format!("{change} while rows were read"))
             .hint("run again, and rename schemas only when no snapshot is being taken"));
     }
-    let labels = Labels::read(leader).await?;
+    let names = Names::read(leader).await?;
     leader.execute("COMMIT").await.context(doing)?;
-    if let Some(change) = labels.change(&Labels::read(leader).await?) {
-        return Err(Error::new(format!("{change} while rows were read"))
-            .hint("run again, and rename labels only when no snapshot is being taken"));
+    leader.execute(BEGIN_LOOKING).await?;
+    leader.execute(settings).await?;
+    let change = names.change(&Names::read(leader).await?);
+    leader.execute("COMMIT").await?;
+    match change {
+        None => Ok(()),
+        Some(change) => Err(
+            Error::new(format!("{change} while the snapshot was taken")).hint(
+                "what was read may not fit together: run again, and alter or rename types and functions only when no snapshot is being taken",
+            ),
+        ),
     }
-    Ok(())
 }
 
 /// Runs all workers to their end. The first error ends the run.

@@ -474,8 +474,52 @@ fn a_label_that_is_renamed_while_rows_are_read() {
             .expect_err("rows with labels that their type does not have");
         assert_eq!(
             error.to_string(),
-            "label \"sad\" of type public.mood was renamed \"blue\" while rows were read"
+            "a label of type public.mood changed from \"sad\" to \"blue\" while the snapshot was taken"
         );
         assert!(folder.names().is_empty(), "{:?}", folder.names());
+    }
+}
+
+/// What the server's functions print has the names of the moment.
+#[test]
+fn names_that_change_while_they_are_read() {
+    const MAKE: &str =
+        "CREATE TYPE pair AS (a int, b text); CREATE DOMAIN whole AS int CHECK (value > 0);
+        CREATE FUNCTION one() RETURNS int LANGUAGE sql RETURN 1;
+        CREATE TABLE t AS SELECT (1, 'x')::pair AS p, 1::whole AS w;
+        ALTER TABLE t ADD n int DEFAULT one()";
+    for major in VERSIONS {
+        let server = server(major);
+        for (change, expected) in [
+            (
+                "ALTER TYPE pair DROP ATTRIBUTE b, ADD ATTRIBUTE c text",
+                "attributes of a type changed from \"public.pair(a integer, b text)\" to \
+                 \"public.pair(a integer, c text)\"",
+            ),
+            (
+                "ALTER DOMAIN whole RENAME TO positive",
+                "type changed from \"public.whole\" to \"public.positive\"",
+            ),
+            (
+                "ALTER FUNCTION one RENAME TO two",
+                "function changed from \"public.one\" to \"public.two\"",
+            ),
+        ] {
+            for window in [Window::SnapshotTaken, Window::Copying] {
+                let source = server.create_database("names");
+                source.sql(MAKE);
+                let folder = Folder::new();
+                let name = source.name.clone();
+                let (hook, _) = hooked::at(window, move || {
+                    hooked::sql(&server.conninfo(&name), change);
+                });
+                let options = hooked::options(&folder.file("archive.rdump"), Some(hook));
+                let error = hooked::run(&source.conninfo(), &options)
+                    .expect_err("an archive that does not fit together");
+                let expected = format!("{expected} while the snapshot was taken");
+                assert_eq!(error.to_string(), expected, "{window:?} on {major}");
+                assert!(folder.names().is_empty(), "{:?}", folder.names());
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 mod support;
 
 mod consistency;
+mod data_only;
 mod ddl;
 mod disposable;
 mod encodings;

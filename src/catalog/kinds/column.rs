@@ -28,6 +28,7 @@ pub(super) struct Column {
     statistics: Option<i32>,
     /// Where it is not the type's own.
     storage: Option<&'static str>,
+    type_storage: Option<&'static str>,
     compression: Option<&'static str>,
     options: Vec<BString>,
     /// Of a foreign table's column.
@@ -154,6 +155,7 @@ impl Column {
             storage: (storage != row.char("typstorage")?)
                 .then(|| storage_name(storage))
                 .flatten(),
+            type_storage: storage_name(row.char("typstorage")?),
             compression: match row.char("attcompression")? {
                 b'p' => Some("pglz"),
                 b'l' => Some("lz4"),
@@ -164,6 +166,19 @@ impl Column {
             options: row.texts("attoptions")?,
             foreign_options: row.texts("attfdwoptions")?,
         })
+    }
+
+    /// What brings back the type's own storage and the default compression, where a new column gets
+    /// another from this column of a parent.
+    pub fn unlike_parent(&self, parent: &Column) -> Vec<String> {
+        let mut clauses = Vec::new();
+        if self.storage.is_none() && parent.storage.is_some() {
+            clauses.extend(self.type_storage.map(|own| format!("SET STORAGE {own}")));
+        }
+        if self.compression.is_none() && parent.compression.is_some() {
+            clauses.push("SET COMPRESSION default".to_owned());
+        }
+        clauses
     }
 
     pub fn has_valid_not_null(&self) -> bool {

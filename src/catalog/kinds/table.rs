@@ -58,6 +58,8 @@ struct TableColumn {
     /// The clause, or empty: ` CONSTRAINT x NOT NULL`.
     not_null: BString,
     no_inherit: bool,
+    /// Undo what a parent's column brings along.
+    unlike_parents: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -293,6 +295,13 @@ fn settle(table: &BString, column: &Column, parents: &[&[Column]], partition: bo
         default,
         not_null,
         no_inherit,
+        // a partition is made before it has a parent
+        unlike_parents: match partition {
+            true => Vec::new(),
+            false => inherited
+                .first()
+                .map_or(Vec::new(), |parent| column.unlike_parent(parent)),
+        },
     }
 }
 
@@ -369,9 +378,6 @@ impl Table {
         let name = self.identity.sql();
         let mut text = BString::default();
         for (column, own) in self.described.iter().zip(&self.columns) {
-            if own.is_declared {
-                continue;
-            }
             let mut change = |clause: &str| {
                 text.extend_from_slice(&sql!(
                     "ALTER TABLE ONLY {} ALTER COLUMN {} {};\n",
@@ -380,6 +386,12 @@ impl Table {
                     clause
                 ));
             };
+            for clause in &own.unlike_parents {
+                change(clause);
+            }
+            if own.is_declared {
+                continue;
+            }
             if matches!(own.default, ColumnDefault::Null) {
                 change("SET DEFAULT NULL");
             }

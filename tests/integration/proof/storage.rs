@@ -19,6 +19,8 @@ fn tablespaces_and_access_methods() {
             "SET allow_in_place_tablespaces = on; CREATE TABLESPACE {space} LOCATION '';
              CREATE ACCESS METHOD other TYPE TABLE HANDLER heap_tableam_handler"
         ));
+        source.sql("CREATE ACCESS METHOD other TYPE TABLE HANDLER heap_tableam_handler");
+        let archive = Archive::of(&source);
         archive.assert_findings(&copy, "nothing", &[]);
         for (change, undo, expected) in [
             (

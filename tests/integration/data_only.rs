@@ -1,0 +1,85 @@
+//! `restore -a`: rows into tables that have their foreign keys and triggers already.
+
+use crate::errors::Folder;
+use crate::support::{self, VERSIONS, server};
+
+fn archive_of(source: &support::TestDatabase, folder: &Folder) -> String {
+    let file = folder.file("archive.rdump");
+    support::rdump_ok(&["snapshot", "-d", &source.conninfo(), "-f", &file]);
+    file
+}
+
+/// The names are in the wrong order, and one table refers to itself.
+#[test]
+fn rows_come_after_those_that_they_refer_to() {
+    for major in VERSIONS {
+        let source = server(major).create_database("data_only");
+        source.sql(
+            "CREATE TABLE c_root (id int PRIMARY KEY) PARTITION BY RANGE (id);
+             CREATE TABLE z_low PARTITION OF c_root FOR VALUES FROM (0) TO (1000);
+             CREATE TABLE z_high PARTITION OF c_root FOR VALUES FROM (1000) TO (9000);
+             CREATE TABLE b_parent (id int PRIMARY KEY, root int REFERENCES c_root);
+             CREATE TABLE a_child (id int PRIMARY KEY, parent int REFERENCES b_parent, next int REFERENCES a_child);
+             INSERT INTO c_root SELECT generate_series(0, 4999);
+             INSERT INTO b_parent SELECT i, (i * 7) % 5000 FROM generate_series(1, 4000) i;
+             INSERT INTO a_child SELECT i, i, nullif(i + 1, 4001) FROM generate_series(1, 4000) i;",
+        );
+        let folder = Folder::new();
+        let file = archive_of(&source, &folder);
+        let target = server(major).create_database_with("data_only", "TEMPLATE template0");
+        for part in ["-s", "-a"] {
+            let into = target.conninfo();
+            support::rdump_ok(&["restore", part, &file, "-d", &into, "-j", "4"]);
+        }
+        support::assert_same_schema(&source, &target);
+        support::assert_same_rows(&source, &target);
+    }
+}
+
+#[test]
+fn what_cannot_be_put_in_order_is_told() {
+    let source = server(18).create_database("data_only");
+    source.sql(
+        "CREATE TABLE one (id int PRIMARY KEY, two int);
+         CREATE TABLE two (id int PRIMARY KEY, one int REFERENCES one);
+         INSERT INTO one VALUES (1, 1);
+         INSERT INTO two VALUES (1, 1);
+         ALTER TABLE one ADD FOREIGN KEY (two) REFERENCES two;
+         CREATE FUNCTION tenfold() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN new.a := new.a * 10; RETURN new; END $$;
+         CREATE TABLE changed (a int);
+         INSERT INTO changed VALUES (1);
+         CREATE TRIGGER changes BEFORE INSERT ON changed FOR EACH ROW EXECUTE FUNCTION tenfold();",
+    );
+    let folder = Folder::new();
+    let file = archive_of(&source, &folder);
+    let target = server(18).create_database_with("data_only", "TEMPLATE template0");
+    support::rdump_ok(&["restore", "-s", &file, "-d", &target.conninfo()]);
+    let finished = support::rdump(&["restore", "-a", &file, "-d", &target.conninfo()]);
+    assert_eq!(finished.code, 3, "{}", finished.stderr);
+    for line in [
+        "refer to each other: unless the target's foreign keys are deferred or dropped, their rows cannot be loaded",
+        "TABLE DATA public.changed goes through triggers that may change it: changes",
+    ] {
+        assert!(finished.stderr.contains(line), "{}", finished.stderr);
+    }
+}
+
+/// What is restored has the default privileges of the target beside its own.
+#[test]
+fn default_privileges_of_the_target_are_told() {
+    let source = server(18).create_database("data_only");
+    source.sql("CREATE TABLE t (a int)");
+    let folder = Folder::new();
+    let file = archive_of(&source, &folder);
+    let target = server(18).create_database_with("data_only", "TEMPLATE template0");
+    target.sql("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC");
+    let finished = support::rdump_ok(&["restore", &file, "-d", &target.conninfo()]);
+    assert!(
+        finished
+            .stderr
+            .contains("the target has default privileges (1)"),
+        "{}",
+        finished.stderr
+    );
+}
