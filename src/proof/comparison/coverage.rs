@@ -128,6 +128,17 @@ pub fn take_left_out(matched: &mut Matched<'_>) -> Option<Listed> {
     (!names.is_empty()).then(|| Listed::new(text, names))
 }
 
+/// An archive has neither: the target's own versions are installed, with what is in them.
+pub fn insides_of_extensions(pairs: &[Pair<'_>]) -> Option<Listed> {
+    let names: Vec<String> = pairs
+        .iter()
+        .filter(|pair| pair.found.kind == "EXTENSION")
+        .map(|pair| sql::identifier(&pair.found.name).to_string())
+        .collect();
+    let text = "versions of extensions, and what was changed of their members or attached to them, but for privileges:";
+    (!names.is_empty()).then(|| Listed::new(text, names))
+}
+
 /// That they are filled is compared, by their REFRESH; with what cannot be.
 pub fn rows_of_materialized_views(pairs: &[Pair<'_>]) -> Option<Listed> {
     let names: Vec<String> = pairs

@@ -31,7 +31,7 @@ use crate::report::{LOCK_PATIENCE, Progress, telling_lock_waits};
 use crate::rows::large_objects::copy_statement as large_objects_copy;
 use crate::storage::ReadAt;
 
-use coverage::{Coverage, rows_of_materialized_views, take_left_out};
+use coverage::{Coverage, insides_of_extensions, rows_of_materialized_views, take_left_out};
 pub use difference::{Line, Side};
 use finding::Reason;
 pub use finding::{Compared, Comparison, Finding, FindingKind};
@@ -222,6 +222,7 @@ impl<R: ReadAt> Run<'_, R> {
             not_compared.push(Listed::from(format!("{what}: {why}")));
         }
         not_compared.extend(take_left_out(&mut matched));
+        not_compared.extend(insides_of_extensions(&matched.pairs));
         if self.coverage.data() {
             not_compared.extend(rows_of_materialized_views(&matched.pairs));
         }
