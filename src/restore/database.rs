@@ -51,6 +51,9 @@ async fn drop_database(session: &mut Session, name: &BString, if_exists: bool) -
     outcome.map_err(|error| {
         let hint = match error.sqlstate() {
             Some(&SqlState::INVALID_CATALOG_NAME) => "leave out -c, or add --if-exists",
+            Some(&SqlState::WRONG_OBJECT_TYPE) => {
+                "if nobody needs the template any more, ALTER DATABASE ... IS_TEMPLATE false first"
+            }
             // besides sessions of others, the one that we are in
             Some(&SqlState::OBJECT_IN_USE) => {
                 "with -C -c, connect to another database first, such as -d postgres, and let nobody \

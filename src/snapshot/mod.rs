@@ -34,7 +34,6 @@ use crate::report::{Cancellation, LOCK_PATIENCE, Progress, telling_lock_waits};
 use crate::rows::{large_objects, run_all};
 use crate::sql;
 use lock::{LockOptions, Snapshot, give_way, lock_and_snapshot};
-use names::Names;
 use plan::{Plan, Task, plan};
 use sealing::{Sink, Writer};
 use sequences::Values;
@@ -182,7 +181,11 @@ async fn run_with_leader(
     let work = Arc::new(Work::new(&plan, progress));
     let copied = async {
         copy_all(&mut leader, workers, &work, &writer, known_rows).await?;
-        end_locks(&mut leader, &snapshot, &known.for_reading(&encoding)).await
+        // while the locks still keep others' changes waiting
+        refuse_change(&mut leader, &snapshot).await?;
+        let settings = known.for_reading(&encoding);
+        names::refuse_change(&mut leader, connector, &settings, &mut warnings).await?;
+        end_locks(&mut leader).await
     };
     if let Err(error) = copied.await {
         return Err(writer.failure(error).await);
@@ -310,35 +313,25 @@ fn skipped_rows(plan: &Plan) -> KnownRows {
         .collect()
 }
 
+/// No lock keeps a schema's name: where two schemas have changed places, rows were read under the
+/// wrong names.
+async fn refuse_change(leader: &mut Session, snapshot: &Snapshot) -> Result<()> {
+    match relations::change(leader, &snapshot.relations).await? {
+        None => Ok(()),
+        Some(change) => Err(Error::new(format!("{change} while rows were read"))
+            .hint("run again, and rename schemas only when no snapshot is being taken")),
+    }
+}
+
 /// Ends the leader's transaction, and with it the locks. That it can still be ended shows that they
 /// were held to the last row: had the server ended the session meanwhile, a table truncated since
 /// then would have read as empty, without any error.
-///
-/// No lock keeps a schema's name, though: where two schemas have changed places, rows were read
-/// under the wrong names. Nor does one keep what `names` reads.
-async fn end_locks(leader: &mut Session, snapshot: &Snapshot, settings: &[u8]) -> Result<()> {
+async fn end_locks(leader: &mut Session) -> Result<()> {
     let doing = "ending the transaction that kept the tables as they were";
     if leader.state() != TransactionState::Open {
         return Err(Error::new("the transaction has failed").context(doing));
     }
-    if let Some(change) = relations::change(leader, &snapshot.relations).await? {
-        return Err(Error::new(format!("{change} while rows were read"))
-            .hint("run again, and rename schemas only when no snapshot is being taken"));
-    }
-    let names = Names::read(leader).await?;
-    leader.execute("COMMIT").await.context(doing)?;
-    leader.execute(BEGIN_LOOKING).await?;
-    leader.execute(settings).await?;
-    let change = names.change(&Names::read(leader).await?);
-    leader.execute("COMMIT").await?;
-    match change {
-        None => Ok(()),
-        Some(change) => Err(
-            Error::new(format!("{change} while the snapshot was taken")).hint(
-                "what was read may not fit together: run again, and alter or rename types and functions only when no snapshot is being taken",
-            ),
-        ),
-    }
+    leader.execute("COMMIT").await.context(doing)
 }
 
 /// Runs all workers to their end. The first error ends the run.

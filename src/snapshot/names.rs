@@ -3,11 +3,13 @@
 //! deparsing functions print.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bstr::BString;
 
-use crate::error::{Result, ResultExt};
-use crate::postgres::{Oid, Session};
+use crate::error::{Error, Result, ResultExt};
+use crate::postgres::settings::BEGIN_LOOKING;
+use crate::postgres::{Connector, Oid, Session};
 
 /// What it is, its OID, and what must stay the same of it. Array types follow their elements.
 const NAMES: &str = "
@@ -41,14 +43,57 @@ const NAMES: &str = "
     WHERE o.oid >= 16384 AND n.nspname !~ '^pg_'
     ORDER BY 2";
 
+/// Refuses what was read if any of it is another now than in the leader's snapshot. It takes another
+/// connection to see that.
+pub async fn refuse_change(
+    leader: &mut Session,
+    connector: &Connector,
+    settings: &[u8],
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    let now = match Names::of_now(connector, settings).await {
+        Ok(now) => now,
+        Err(error) => {
+            warnings.push(format!(
+                "whether types or functions were altered or renamed while the snapshot was taken is not known: {error}"
+            ));
+            return Ok(());
+        }
+    };
+    match Names::read(leader).await?.change(&now) {
+        None => Ok(()),
+        Some(change) => Err(
+            Error::new(format!("{change} while the snapshot was taken")).hint(
+                "what was read may not fit together: run again, and alter or rename types and functions only when no snapshot is being taken",
+            ),
+        ),
+    }
+}
+
+/// Behind a pooler whose connections are all taken, a transaction does not begin.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// As a transaction sees them.
-pub struct Names {
+struct Names {
     order: Vec<(BString, Oid)>,
     shown: HashMap<(BString, Oid), BString>,
 }
 
 impl Names {
-    pub async fn read(session: &mut Session) -> Result<Names> {
+    async fn of_now(connector: &Connector, settings: &[u8]) -> Result<Names> {
+        let mut session = connector.open().await?;
+        let mut begin = BString::from(BEGIN_LOOKING);
+        begin.extend_from_slice(settings);
+        tokio::time::timeout(PATIENCE, session.execute(&begin))
+            .await
+            .map_err(|_| Error::new("no transaction could be begun to find out"))??;
+        let names = Names::read(&mut session).await?;
+        session.execute("COMMIT").await?;
+        session.close().await;
+        Ok(names)
+    }
+
+    async fn read(session: &mut Session) -> Result<Names> {
         let rows = session
             .query(NAMES)
             .await
@@ -66,7 +111,7 @@ impl Names {
     }
 
     /// The first that is another in `later`, as a sentence.
-    pub fn change(&self, later: &Names) -> Option<String> {
+    fn change(&self, later: &Names) -> Option<String> {
         self.order.iter().find_map(|key| {
             let (before, now) = (&self.shown[key], later.shown.get(key)?);
             (now != before).then(|| format!("{} changed from \"{before}\" to \"{now}\"", key.0))

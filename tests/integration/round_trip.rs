@@ -75,6 +75,24 @@ fn the_sample_database() {
     }
 }
 
+/// Children whose columns keep what their types have, while the parent's do not. No fixture: what
+/// pg_dump and psql restore of it is something else.
+#[test]
+fn columns_unlike_those_of_their_parents() {
+    for major in support::VERSIONS {
+        let source = server(major).create_database("unlike");
+        source.sql(
+            "CREATE TABLE parent (a text, b text, c text);
+             CREATE TABLE child () INHERITS (parent);
+             CREATE TABLE late (a text, b text, c text);
+             ALTER TABLE late INHERIT parent;
+             ALTER TABLE ONLY parent ALTER a SET STORAGE EXTERNAL, ALTER b SET COMPRESSION pglz;
+             ALTER TABLE child ALTER c SET STORAGE MAIN",
+        );
+        check_round_trip(&source, server(major), "unlike_restored", Way::File);
+    }
+}
+
 /// What is read once brings rows when they come, not when they are wanted: large objects before
 /// there are any.
 #[test]
