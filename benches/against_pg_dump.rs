@@ -2,8 +2,9 @@
 //!
 //! Runs the programs as a user would, in turn (A B B A ...), on a private local server, and prints
 //! the ratios pair by pair: wall time, CPU of the client, peak memory, size on disk. Needs local
-//! server programs (RDUMP_BENCH_BIN names their folder); RDUMP_BENCH_SCALE and RDUMP_BENCH_PAIRS
-//! set pgbench's scale and the number of pairs.
+//! server programs (RDUMP_BENCH_BIN names their folder); RDUMP_BENCH_SCALE, RDUMP_BENCH_TABLES and
+//! RDUMP_BENCH_PAIRS set pgbench's scale, the tables of the comparison of definitions, and the
+//! number of pairs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -77,6 +78,7 @@ fn main() {
     let archive_name = archive.display().to_string();
     let directory_name = directory.display().to_string();
 
+    compare_schemas(&server, &tool, pairs);
     compare(
         "snapshot -j2 -Z zstd:1 / pg_dump -Fd -j2 -Z zstd:1",
         pairs,
@@ -158,6 +160,50 @@ fn number(variable: &str, default: usize) -> usize {
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(default)
+}
+
+/// Definitions alone, of many tables: what reading the catalogs costs.
+fn compare_schemas(server: &DisposableServer, tool: &dyn Fn(&str) -> String, pairs: usize) {
+    let tables = number("RDUMP_BENCH_TABLES", 10_000);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let psql = |conninfo: &str, sql: &str| {
+        fs::write(path("script"), sql).expect("writing a script");
+        run(
+            &tool("psql"),
+            &["-qX", "-d", conninfo, "-f", &path("script")],
+        );
+    };
+    psql(&server.conninfo(), "CREATE DATABASE tables");
+    let conninfo = server.conninfo_of("tables");
+    psql(
+        &conninfo,
+        &format!(
+            "SELECT format('CREATE TABLE t%s (id int PRIMARY KEY, name text, parent int REFERENCES t%s); \
+                            CREATE INDEX ON t%s (name); CREATE INDEX ON t%s (parent); \
+                            COMMENT ON TABLE t%s IS ''number %s''', i, greatest(i - 1, 1), i, i, i, i)
+             FROM generate_series(1, {tables}) i
+             \\gexec\n\
+             VACUUM ANALYZE;"
+        ),
+    );
+    let (ours_name, theirs_name) = (path("ours"), path("theirs"));
+    compare(
+        &format!("snapshot -s / pg_dump -Fc -s, {tables} tables"),
+        pairs,
+        |ours| match ours {
+            true => measure(
+                env!("CARGO_BIN_EXE_rdump"),
+                &["snapshot", "-q", "-s", "-d", &conninfo, "-f", &ours_name],
+                Path::new(&ours_name),
+            ),
+            false => measure(
+                &tool("pg_dump"),
+                &["-Fc", "-s", "-d", &conninfo, "-f", &theirs_name],
+                Path::new(&theirs_name),
+            ),
+        },
+    );
 }
 
 /// The folder of the server's own programs: "PostgreSQL 15.18 from /usr/lib/postgresql/15/bin".

@@ -5,11 +5,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use rdump::archive::{RandomReader, StreamReader};
+use rdump::archive::{Incoming, RandomReader, SetReader, StreamReader, open_stream};
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = stream(bytes);
     let _ = random(bytes);
+    let _ = set(bytes);
+    let _ = set_as_stream(bytes);
     for deep in [false, true] {
         if let Ok(report) = rdump::proof::verify_file(bytes, deep) {
             for finding in report.findings {
@@ -26,6 +28,26 @@ fn stream(bytes: &[u8]) -> rdump::Result<()> {
         for position in 0..block.segments.len() {
             let _ = block.segment_bytes(position);
         }
+    }
+    Ok(())
+}
+
+fn set(bytes: &[u8]) -> rdump::Result<()> {
+    let set = SetReader::open(bytes)?;
+    for member in set.members().iter().take(100) {
+        if let Ok(reader) = set.open_member(member) {
+            let _ = reader.entries();
+        }
+    }
+    Ok(())
+}
+
+fn set_as_stream(bytes: &[u8]) -> rdump::Result<()> {
+    let Incoming::Set(mut set) = open_stream(bytes)? else {
+        return Ok(());
+    };
+    while let Some(member) = set.next_member()? {
+        set.end_member(member)?;
     }
     Ok(())
 }

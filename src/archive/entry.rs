@@ -90,7 +90,9 @@ impl Entry {
     pub fn is_of_database(&self) -> bool {
         match self.kind.as_str() {
             "DATABASE" | "DATABASE PROPERTIES" => true,
-            "ACL" | "COMMENT" => self.schema.is_none() && self.name.starts_with(b"DATABASE "),
+            "ACL" | "COMMENT" | "SECURITY LABEL" => {
+                self.schema.is_none() && self.name.starts_with(b"DATABASE ")
+            }
             _ => false,
         }
     }

@@ -7,6 +7,7 @@ use bstr::BString;
 
 use super::limits::*;
 use super::refusal::{damaged, matches, needs_newer, not_an_archive, truncated};
+use super::set::SetId;
 use super::wire::{Cursor, Need, UnknownField, put_bytes, put_field};
 use crate::error::Result;
 
@@ -46,6 +47,41 @@ pub(super) const HEADER_TAG_ENCODING: u64 = 7;
 pub(super) const HEADER_TAG_SNAPSHOT_TIME: u64 = 8;
 pub(super) const HEADER_TAG_STANDARD_CONFORMING_STRINGS: u64 = 9;
 pub(super) const HEADER_TAG_SETTINGS: u64 = 10;
+pub(super) const HEADER_TAG_FILTERS: u64 = 11;
+pub(super) const HEADER_TAG_SET: u64 = 20;
+pub(super) const HEADER_TAG_CONTENT: u64 = 21;
+
+pub(super) const CONTENT_DATABASE: u8 = 0;
+pub(super) const CONTENT_GLOBALS: u8 = 1;
+
+/// What an archive is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Content {
+    /// What belongs to the whole server: roles, tablespaces.
+    Globals,
+    #[default]
+    Database,
+}
+
+impl Content {
+    pub(super) fn number(self) -> u8 {
+        match self {
+            Content::Database => CONTENT_DATABASE,
+            Content::Globals => CONTENT_GLOBALS,
+        }
+    }
+
+    pub(super) fn from_number(number: u8, minimum: Option<&str>) -> Result<Content> {
+        match number {
+            CONTENT_DATABASE => Ok(Content::Database),
+            CONTENT_GLOBALS => Ok(Content::Globals),
+            _ => Err(needs_newer(
+                format_args!("it has contents of kind {number}"),
+                minimum,
+            )),
+        }
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
@@ -74,6 +110,12 @@ pub struct Header {
     /// Session settings that shape row text (DateStyle and the like): needed to read a target in
     /// the same form when its rows are compared with the fingerprints.
     pub settings: Vec<(String, String)>,
+    /// What the archive was made to hold, as flags of `rdump snapshot` with their values: needed to
+    /// compare a database with it. Empty: everything.
+    pub filters: Vec<(String, BString)>,
+    /// The set that it is a member of.
+    pub set: Option<SetId>,
+    pub content: Content,
     /// Optional fields of a later version.
     pub unknown: Vec<UnknownField>,
 }
@@ -95,6 +137,9 @@ impl Header {
             snapshot_time: 0,
             standard_conforming_strings: true,
             settings: Vec::new(),
+            filters: Vec::new(),
+            set: None,
+            content: Content::Database,
             unknown: Vec::new(),
         }
     }
@@ -106,6 +151,10 @@ impl Header {
 
     pub fn is_without_large_objects(&self) -> bool {
         self.optional_flags & (HEADER_FLAG_WITHOUT_DATA | HEADER_FLAG_WITHOUT_LARGE_OBJECTS) != 0
+    }
+
+    pub fn is_without_passwords(&self) -> bool {
+        self.optional_flags & HEADER_FLAG_WITHOUT_PASSWORDS != 0
     }
 
     pub fn serialise(&self) -> Result<Vec<u8>> {
@@ -151,6 +200,21 @@ impl Header {
                 put_bytes(&mut value, setting.as_bytes());
             }
             fields.push((HEADER_TAG_SETTINGS, Need::Optional, value));
+        }
+        if !self.filters.is_empty() {
+            let mut value = Vec::new();
+            for (flag, argument) in &self.filters {
+                put_bytes(&mut value, flag.as_bytes());
+                put_bytes(&mut value, argument);
+            }
+            fields.push((HEADER_TAG_FILTERS, Need::Optional, value));
+        }
+        if let Some(set) = self.set {
+            fields.push((HEADER_TAG_SET, Need::Optional, set.0.to_vec()));
+        }
+        if self.content != Content::Database {
+            let value = vec![self.content.number()];
+            fields.push((HEADER_TAG_CONTENT, Need::Critical, value));
         }
         for field in &self.unknown {
             fields.push((field.tag, Need::Optional, field.value.clone()));
@@ -272,6 +336,20 @@ impl Header {
                         header.settings.push((name, field.text()?.to_owned()));
                     }
                 }
+                HEADER_TAG_FILTERS => {
+                    while !field.is_empty() {
+                        let flag = field.text()?.to_owned();
+                        header.filters.push((flag, field.bytes()?.into()));
+                    }
+                }
+                HEADER_TAG_SET => header.set = Some(SetId(field.array()?)),
+                HEADER_TAG_CONTENT => {
+                    header.content = Content::from_number(field.u8()?, minimum)?;
+                    // one value has one form
+                    if header.content == Content::Database {
+                        return Err(field.damaged("field 21 is not needed"));
+                    }
+                }
                 _ => return Ok(false),
             }
             Ok(true)
@@ -300,7 +378,7 @@ pub(super) fn header_length(bytes: &[u8]) -> Result<usize> {
     Ok(length as usize)
 }
 
-fn minimum_reader(cursor: Cursor<'_>) -> Option<String> {
+pub(super) fn minimum_reader(cursor: Cursor<'_>) -> Option<String> {
     let mut found = None;
     // Errors are reported by the real pass over the fields.
     let _ = cursor.fields(None, |tag, field| {
@@ -320,7 +398,7 @@ fn text(value: impl AsRef<[u8]>) -> Vec<u8> {
     value.as_ref().to_vec()
 }
 
-fn rest_text(field: &mut Cursor<'_>) -> Result<String> {
+pub(super) fn rest_text(field: &mut Cursor<'_>) -> Result<String> {
     let bytes = field.take(field.remaining())?;
     std::str::from_utf8(bytes)
         .map(str::to_owned)

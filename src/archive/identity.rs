@@ -8,10 +8,11 @@ use proptest::prelude::*;
 use super::block::{BlockHeader, BlockKind, DataBlock};
 use super::codec::{self, BlockCodec, Codec};
 use super::entry::{Contents, Entry, EntryId, Pass, Section};
-use super::header::{ArchiveId, Header};
+use super::header::{ArchiveId, Content, Header};
 use super::index::*;
 use super::limits::*;
 use super::segment::{BlockBuilder, EndRecord, RowEncoding, Segment};
+use super::set::SetId;
 use super::toc;
 use super::trailer::Trailer;
 use super::wire::UnknownField;
@@ -66,6 +67,8 @@ prop_compose! {
         (server_version_num, snapshot_time, standard_conforming_strings) in any::<(u32, i64, bool)>(),
         optional_flags in any::<u32>(),
         settings in vec(("[a-z]{0,5}", "[ -~]{0,5}"), 0..4),
+        filters in vec(("[a-z]{0,5}", name()), 0..4),
+        (set, is_of_globals) in (option::of(any::<[u8; 16]>()), any::<bool>()),
         unknown in proptest::collection::btree_map(1000u64..1 << 40, vec(any::<u8>(), 0..9), 0..3),
     ) -> Header {
         let [minimum_reader, rdump_version, codec, server_version, encoding] =
@@ -73,7 +76,9 @@ prop_compose! {
         Header {
             id: ArchiveId(id), critical_flags: 0, optional_flags, minimum_reader, rdump_version,
             codec, database, server_version_num, server_version, encoding, snapshot_time,
-            standard_conforming_strings, settings,
+            standard_conforming_strings, settings, filters,
+            set: set.map(SetId),
+            content: if is_of_globals { Content::Globals } else { Content::Database },
             unknown: unknown.into_iter().map(|(tag, value)| UnknownField { tag, value }).collect(),
         }
     }

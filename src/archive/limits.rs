@@ -12,6 +12,7 @@ pub const KNOWN_CRITICAL_FLAGS: u32 = 0;
 /// Optional flags: what a snapshot was told to leave out.
 pub const HEADER_FLAG_WITHOUT_DATA: u32 = 1;
 pub const HEADER_FLAG_WITHOUT_LARGE_OBJECTS: u32 = 2;
+pub const HEADER_FLAG_WITHOUT_PASSWORDS: u32 = 256;
 
 pub const BLOCK_SYNC: [u8; 4] = *b"\xb7rdB";
 pub const BLOCK_HEADER_LENGTH: usize = 32;

@@ -13,6 +13,7 @@ pub mod limits;
 mod random;
 mod refusal;
 mod segment;
+mod set;
 #[cfg(test)]
 mod specification;
 mod stream;
@@ -24,10 +25,14 @@ mod writer;
 pub use block::{BlockHash, BlockHeader, BlockKind, DataBlock, SealedBlock};
 pub use codec::{BlockCodec, Codec};
 pub use entry::{Contents, Entry, EntryId, Pass, Section};
-pub use header::{ArchiveId, Header};
+pub use header::{ArchiveId, Content, Header};
 pub use index::{BlockRecord, ChunkRecord, Totals};
 pub use random::RandomReader;
 pub use segment::{BlockBuilder, EndRecord, RowEncoding, RowsSegment, Segment};
+pub use set::{
+    Incoming, Member, SetId, SetReader, SetStreamReader, SetSummary, SetWriter, Shared, is_set,
+    open_stream,
+};
 pub use stream::StreamReader;
 pub use trailer::Trailer;
 pub use wire::UnknownField;

@@ -1,5 +1,6 @@
 //! Why an archive is refused, in the words that users read.
 
+use super::set::SET_HEADER_MAGIC;
 use crate::error::Error;
 
 const DAMAGED: &str = "archive is damaged: ";
@@ -64,6 +65,10 @@ pub(crate) fn needs_newer(what: impl std::fmt::Display, minimum: Option<&str>) -
 pub(crate) fn not_an_archive(start: &[u8]) -> Error {
     if start.is_empty() {
         return Error::new("not an rdump archive: the file is empty");
+    }
+    if start.starts_with(&SET_HEADER_MAGIC) {
+        return Error::new("this is a set of archives, not one archive")
+            .hint("choose a member of it with --member");
     }
     if start.starts_with(b"PGDMP") {
         return Error::new("not an rdump archive: this is a pg_dump archive")

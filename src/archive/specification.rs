@@ -56,6 +56,7 @@ fn of_the_code() -> BTreeMap<String, String> {
         KNOWN_CRITICAL_FLAGS,
         HEADER_FLAG_WITHOUT_DATA,
         HEADER_FLAG_WITHOUT_LARGE_OBJECTS,
+        HEADER_FLAG_WITHOUT_PASSWORDS,
         HEADER_TAG_MINIMUM_READER,
         HEADER_TAG_RDUMP_VERSION,
         HEADER_TAG_CODEC,
@@ -66,6 +67,11 @@ fn of_the_code() -> BTreeMap<String, String> {
         HEADER_TAG_SNAPSHOT_TIME,
         HEADER_TAG_STANDARD_CONFORMING_STRINGS,
         HEADER_TAG_SETTINGS,
+        HEADER_TAG_FILTERS,
+        HEADER_TAG_SET,
+        HEADER_TAG_CONTENT,
+        CONTENT_DATABASE,
+        CONTENT_GLOBALS,
         BLOCK_SYNC,
         BLOCK_HEADER_LENGTH,
         MAX_BLOCK_LENGTH,
@@ -118,7 +124,11 @@ fn of_the_code() -> BTreeMap<String, String> {
 
 /// Rows of tables whose first cell is an upper-case name: that name and the second cell.
 fn of_the_specification() -> BTreeMap<String, String> {
-    SPECIFICATION
+    constants_of(SPECIFICATION)
+}
+
+fn constants_of(specification: &str) -> BTreeMap<String, String> {
+    specification
         .lines()
         .filter_map(|line| {
             let mut cells = line.strip_prefix("| `")?.split('|');
@@ -136,6 +146,18 @@ fn of_the_specification() -> BTreeMap<String, String> {
 #[test]
 fn constants_are_those_of_the_specification() {
     assert_eq!(of_the_code(), of_the_specification());
+}
+
+#[test]
+fn sets_are_as_specified() {
+    let specification = include_str!("../../format-spec/set.md");
+    let (constants, context) = super::set::specified();
+    let of_the_code: BTreeMap<String, String> = constants
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+    assert_eq!(of_the_code, constants_of(specification));
+    assert!(specification.contains(&format!("`{context}`")), "{context}");
 }
 
 #[test]

@@ -90,12 +90,24 @@ pub struct StreamReader<R> {
     last_chunk: Option<(EntryId, u32)>,
     last_end: Option<EntryId>,
     pages: Vec<PageReference>,
-    finished: bool,
+    /// It is a member of a set: something follows its trailer.
+    in_set: bool,
+    /// Read at the end.
+    trailer: Option<Trailer>,
 }
 
 impl<R: Read> StreamReader<R> {
     /// Reads the header.
-    pub fn open(mut source: R) -> Result<StreamReader<R>> {
+    pub fn open(source: R) -> Result<StreamReader<R>> {
+        StreamReader::begin(source, false)
+    }
+
+    /// The same, of a member of a set, behind whose trailer the stream goes on.
+    pub(super) fn open_member(source: R) -> Result<StreamReader<R>> {
+        StreamReader::begin(source, true)
+    }
+
+    fn begin(mut source: R, in_set: bool) -> Result<StreamReader<R>> {
         let (header, header_bytes) = Header::read(&mut source)?;
         Ok(StreamReader {
             source,
@@ -112,7 +124,8 @@ impl<R: Read> StreamReader<R> {
             last_chunk: None,
             last_end: None,
             pages: Vec::new(),
-            finished: false,
+            in_set,
+            trailer: None,
         })
     }
 
@@ -150,7 +163,7 @@ impl<R: Read> StreamReader<R> {
     /// The next data block; None once the index and the trailer have been read and the whole
     /// archive found consistent.
     pub fn next_block(&mut self) -> Result<Option<DataBlock>> {
-        if self.finished {
+        if self.trailer.is_some() {
             return Ok(None);
         }
         if !self.entries_read {
@@ -172,9 +185,13 @@ impl<R: Read> StreamReader<R> {
         if self.open_chunk.is_some() {
             return Err(damaged("the last chunk is not complete"));
         }
-        self.read_index(header)?;
-        self.finished = true;
+        self.trailer = Some(self.read_index(header)?);
         Ok(None)
+    }
+
+    /// Known once `next_block` has returned None.
+    pub fn trailer(&self) -> Option<&Trailer> {
+        self.trailer.as_ref()
     }
 
     /// Whether the entry's end and all its chunks have come. True for entries without contents.
@@ -252,7 +269,7 @@ impl<R: Read> StreamReader<R> {
     }
 
     /// Reads the index, `header` being that of its first block, and the trailer.
-    fn read_index(&mut self, mut header: BlockHeader) -> Result<()> {
+    fn read_index(&mut self, mut header: BlockHeader) -> Result<Trailer> {
         while header.kind == BlockKind::IndexPage {
             self.read_index_page(&header)?;
             header = self.read_block_header()?;
@@ -271,7 +288,7 @@ impl<R: Read> StreamReader<R> {
         let mut bytes = [0; TRAILER_LENGTH];
         self.read_exactly(&mut bytes, "its trailer")?;
         let trailer = Trailer::parse(&bytes)?;
-        if self.source.read(&mut [0; 1])? != 0 {
+        if !self.in_set && self.source.read(&mut [0; 1])? != 0 {
             return Err(damaged("something follows its trailer"));
         }
         let header_bytes = header.serialise(self.header.id);
@@ -308,7 +325,7 @@ impl<R: Read> StreamReader<R> {
         {
             return Err(damaged(format_args!("entry {} is not complete", entry.0)));
         }
-        Ok(())
+        Ok(trailer)
     }
 
     fn read_index_page(&mut self, header: &BlockHeader) -> Result<()> {

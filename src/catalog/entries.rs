@@ -5,12 +5,14 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use bstr::{BStr, BString, ByteSlice};
 
 use super::dependency::{self, Graph, Node, Sorted};
+use super::filter::{Parts, prune};
 use super::kinds::{self, Object};
+use super::labels::Labels;
 use super::object::{
     Address, Defining, Definition, Drop, Identity, PrivilegeTarget, Privileges, class,
 };
-use super::reader::{Reader, Scope};
-use super::unsupported;
+use super::reader::Reader;
+use super::scope::Scope;
 use crate::archive::{Contents, Entry, EntryId, Pass, Section};
 use crate::error::{Result, ResultExt};
 use crate::postgres::{ServerVersion, Session};
@@ -26,18 +28,19 @@ pub struct Catalog {
     pub privileges: Vec<Privileges>,
     /// What the user should know: loops broken, invalid indexes left out.
     pub warnings: Vec<String>,
-    /// What no entry is made of, since this version does not keep it: "3 event triggers".
-    pub left_out: Vec<String>,
 }
 
 /// Reads all objects in the session's current transaction and orders them.
 pub async fn read(session: &mut Session, scope: &Scope) -> Result<Catalog> {
     let mut reader = Reader::new(session, scope).await?;
-    unsupported::read(&mut reader).await?;
     let mut objects = kinds::read_all(&mut reader).await?;
     objects.sort_by_key(natural_order);
     let edges = read_dependencies(&mut reader).await?;
     let comments = read_comments(&mut reader).await?;
+    let labels = match scope.parts.no_security_labels {
+        true => Labels::default(),
+        false => Labels::read(&mut reader).await?,
+    };
 
     let mut graph = build_graph(&objects, &reader, &edges);
     let Sorted {
@@ -52,6 +55,7 @@ pub async fn read(session: &mut Session, scope: &Scope) -> Result<Catalog> {
         entry_of: vec![None; objects.len()],
         graph: &graph,
         comments: &comments,
+        labels: &labels,
         separate: &placement.separate,
     };
     let context = Defining {
@@ -70,12 +74,26 @@ pub async fn read(session: &mut Session, scope: &Scope) -> Result<Catalog> {
     }
     let mut all_warnings = reader.take_warnings();
     all_warnings.extend(warnings);
+    let Rendering {
+        mut entries,
+        mut privileges,
+        ..
+    } = rendering;
+    if scope.parts != Parts::default() {
+        let numbers = prune(&mut entries, &scope.parts, &mut all_warnings);
+        privileges.retain_mut(|of| match of.entry {
+            None => true,
+            Some(id) => {
+                of.entry = numbers.get(&id).copied();
+                of.entry.is_some()
+            }
+        });
+    }
     Ok(Catalog {
         version: reader.version,
-        entries: rendering.entries,
-        privileges: rendering.privileges,
+        entries,
+        privileges,
         warnings: all_warnings,
-        left_out: reader.take_left_out(),
     })
 }
 
@@ -196,6 +214,7 @@ struct Rendering<'a> {
     entry_of: Vec<Option<EntryId>>,
     graph: &'a Graph,
     comments: &'a Comments,
+    labels: &'a Labels,
     /// Parts of others that became entries after all, with their own comments.
     separate: &'a HashSet<Address>,
 }
@@ -244,6 +263,7 @@ impl Rendering<'_> {
         };
         if !member {
             self.add_comments(object, &definition, &needed);
+            self.add_labels(object, &definition, &needed);
         }
         if let Some(object_type) = object.default_privileges_for() {
             self.keep_privileges(identity, &definition, own, "DEFAULT ACL", object_type);
@@ -313,13 +333,7 @@ impl Rendering<'_> {
         needed: &[EntryId],
     ) {
         let identity = object.identity();
-        let mut wanted: Vec<(Address, i32, BString)> = Vec::new();
-        if let Some(target) = &definition.comment_target {
-            wanted.push((identity.address, 0, target.clone()));
-        }
-        let parts = object.comment_columns().into_iter();
-        wanted.extend(parts.filter(|(address, ..)| !self.separate.contains(address)));
-        for (address, column, target) in wanted {
+        for (address, column, target) in self.described(object, definition) {
             let text = self
                 .comments
                 .get(&address)
@@ -339,6 +353,54 @@ impl Rendering<'_> {
                 create,
                 needed,
             );
+        }
+    }
+
+    /// What may have a comment or a label: the object, and parts that are no entries of their own.
+    fn described(
+        &self,
+        object: &dyn super::CatalogObject,
+        definition: &Definition,
+    ) -> Vec<(Address, i32, BString)> {
+        let address = object.identity().address;
+        let own = definition.comment_target.clone();
+        let parts = object.comment_columns().into_iter();
+        own.map(|target| (address, 0, target))
+            .into_iter()
+            .chain(parts.filter(|(address, ..)| !self.separate.contains(address)))
+            .collect()
+    }
+
+    /// One entry for an object and its columns, as pg_dump has it.
+    fn add_labels(
+        &mut self,
+        object: &dyn super::CatalogObject,
+        definition: &Definition,
+        needed: &[EntryId],
+    ) {
+        let described = self.described(object, definition);
+        for same in described.chunk_by(|(left, ..), (right, ..)| left == right) {
+            let mut create = BString::default();
+            let mut tag = None;
+            for (address, column, target) in same {
+                let own = self.labels.statements(*address, *column, target.as_bstr());
+                // columns are named by their table where that is here
+                if *column == 0 || (tag.is_none() && !own.is_empty()) {
+                    tag = Some(target);
+                }
+                create.extend_from_slice(&own);
+            }
+            if let (false, Some(tag)) = (create.is_empty(), tag) {
+                self.push_attached(
+                    "SECURITY LABEL",
+                    definition.section,
+                    definition.pass,
+                    object,
+                    tag.clone(),
+                    create,
+                    needed,
+                );
+            }
         }
     }
 

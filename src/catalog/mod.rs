@@ -6,11 +6,16 @@
 
 pub mod dependency;
 mod entries;
+pub mod filter;
+pub mod globals;
 
 pub mod kinds;
+mod labels;
 mod object;
 mod reader;
-mod unsupported;
+pub mod roles;
+mod scope;
+mod secrets;
 mod version;
 
 pub use entries::{Catalog, read};
@@ -19,8 +24,10 @@ pub use object::{
     Address, CatalogObject, Defining, Definition, Drop, Identity, Part, Placement, PrivilegeTarget,
     Privileges, class,
 };
-pub use reader::{Reader, Scope, USER_SCHEMAS};
-pub use version::adapt;
+pub use reader::{Reader, USER_SCHEMAS};
+pub use scope::{Scope, shown};
+pub use secrets::{is_secret, shown_definition};
+pub use version::{adapt, adaptations};
 
 use crate::error::{Error, Result};
 use crate::postgres::ServerVersion;

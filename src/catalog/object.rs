@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use bstr::BString;
 
+use super::reader::Reader;
 use crate::archive::{Contents, EntryId, Pass, Section};
 use crate::error::Result;
 use crate::postgres::{Oid, Row, ServerVersion};
@@ -72,6 +73,8 @@ pub enum Part {
     RowSecurity,
     /// A type that is declared and not yet defined.
     Shell,
+    /// What the planner knows of a relation.
+    Statistics,
 }
 
 /// Which catalog row an object is, as pg_depend names it; columns count as their relation.
@@ -115,7 +118,7 @@ pub struct Identity {
     /// what pg_init_privs records.
     pub acl_default: Option<BString>,
     /// Made by an extension or by initdb: of this object only privileges are restored, nothing is
-    /// created, dropped, owned or commented.
+    /// created, dropped, owned, commented or labelled.
     pub privileges_only: bool,
 }
 
@@ -152,10 +155,15 @@ impl Identity {
     }
 
     /// Adds `acl` and `acldefault`.
-    pub fn with_privileges(self, row: &Row) -> Result<Identity> {
+    pub fn with_privileges(self, reader: &Reader<'_>, row: &Row) -> Result<Identity> {
+        let acl = |column| {
+            row.optional_text(column)?
+                .map(|acl| reader.without_gone_roles(acl))
+                .transpose()
+        };
         Ok(Identity {
-            acl: row.optional_text("acl")?,
-            acl_default: row.optional_text("acldefault")?,
+            acl: acl("acl")?,
+            acl_default: acl("acldefault")?,
             ..self
         })
     }
@@ -253,7 +261,7 @@ pub struct Definition {
     /// What stands between ALTER and OWNER TO.
     pub owner_target: Option<BString>,
     pub privileges: Option<PrivilegeTarget>,
-    /// What stands after COMMENT ON: "TABLE public.orders".
+    /// What stands after COMMENT ON, and after SECURITY LABEL ON: "TABLE public.orders".
     pub comment_target: Option<BString>,
     pub tablespace: Option<BString>,
     pub access_method: Option<BString>,
@@ -393,8 +401,8 @@ pub trait CatalogObject {
         None
     }
 
-    /// Comments that belong to parts without an entry of their own: the address and column that
-    /// pg_description has them under, and what stands after COMMENT ON. An inline constraint is
+    /// Comments and security labels that belong to parts without an entry of their own: the address
+    /// and column that pg_description has them under, and what stands after COMMENT ON. An inline constraint is
     /// among them also when the sort has made it an entry after all.
     fn comment_columns(&self) -> Vec<(Address, i32, BString)> {
         Vec::new()

@@ -58,6 +58,7 @@ impl Arguments {
             lock_wait: Duration::from_secs(60),
             sync: true,
             scope: Scope::default(),
+            reading: Default::default(),
             least_slice: snapshot::LEAST_SLICE,
             window_hook: None,
         };

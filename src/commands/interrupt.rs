@@ -21,6 +21,23 @@ pub async fn or_cancelled_if<T>(
     may_cancel: impl Fn() -> bool,
     run: impl Future<Output = Result<T>>,
 ) -> Result<T> {
+    let signal = signalled()?;
+    let mut run = Box::pin(run);
+    let number = tokio::select! {
+        outcome = &mut run => return outcome,
+        number = signal => number,
+    };
+    if !may_cancel() {
+        return run.await;
+    }
+    // a run that writes a file waits here until that is gone
+    drop(run);
+    connector.cancel_all().await;
+    Err(Error::new("cancelled by a signal").outcome(Outcome::Signal(number)))
+}
+
+/// Watches from now on; comes to its end with the number of the first signal that ends a run.
+pub fn signalled() -> Result<impl Future<Output = u8>> {
     let cannot_watch =
         |error: std::io::Error| Error::new(format!("could not watch signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_watch)?;
@@ -30,26 +47,19 @@ pub async fn or_cancelled_if<T>(
         true => None,
         false => Some(signal(SignalKind::hangup()).map_err(cannot_watch)?),
     };
-    let hung_up = async {
-        match &mut hangup {
-            Some(hangup) => hangup.recv().await,
-            None => std::future::pending().await,
+    Ok(async move {
+        let hung_up = async {
+            match &mut hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = interrupt.recv() => 2,
+            _ = terminate.recv() => 15,
+            _ = hung_up => 1,
         }
-    };
-    let mut run = Box::pin(run);
-    let number = tokio::select! {
-        outcome = &mut run => return outcome,
-        _ = interrupt.recv() => 2,
-        _ = terminate.recv() => 15,
-        _ = hung_up => 1,
-    };
-    if !may_cancel() {
-        return run.await;
-    }
-    // a run that writes a file waits here until that is gone
-    drop(run);
-    connector.cancel_all().await;
-    Err(Error::new("cancelled by a signal").outcome(Outcome::Signal(number)))
+    })
 }
 
 /// Whether whoever started us had a signal ignored, as the kernel knows it.

@@ -1,12 +1,20 @@
 //! One file a subcommand: its arguments and a thin run. Errors are printed in one place, here.
 
+mod cluster;
 mod connection;
 mod demo;
+mod dependencies;
+mod filters;
 mod interrupt;
+mod member;
 mod output;
 mod restore;
+mod roles;
+mod selection;
 mod show;
 mod snapshot;
+mod sql;
+mod transactions;
 mod verify;
 
 use std::io::Write;
@@ -40,9 +48,11 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Take a snapshot of a database
-    Snapshot(snapshot::Arguments),
+    Snapshot(Box<snapshot::Arguments>),
     /// Restore an archive into a database
-    Restore(restore::Arguments),
+    Restore(Box<restore::Arguments>),
+    /// Write an archive as plain SQL that psql runs
+    Sql(sql::Arguments),
     /// Show the whole cycle on a disposable server
     Demo(demo::Arguments),
     /// Print the table of contents of an archive
@@ -91,6 +101,7 @@ fn run(command: Command) -> Result<()> {
         match command {
             Command::Snapshot(arguments) => arguments.run().await,
             Command::Restore(arguments) => arguments.run().await,
+            Command::Sql(arguments) => arguments.run().await,
             Command::Demo(arguments) => arguments.run().await,
             Command::Show(arguments) => arguments.run(),
             Command::Verify(arguments) => arguments.run().await,

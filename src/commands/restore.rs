@@ -8,12 +8,17 @@ use bstr::BString;
 use clap::Args;
 
 use super::connection::ConnectionArguments;
+use super::dependencies::DependencyArguments;
 use super::interrupt::or_cancelled_if;
+use super::member::MemberArguments;
 use super::output::{OutputArguments, bytes, print_json, tell};
+use super::roles::RoleArguments;
+use super::selection::SelectionArguments;
 use super::show;
+use super::transactions::TransactionArguments;
 use crate::error::{Error, Result};
 use crate::report::Progress;
-use crate::restore::{self, Input, Options, Report, Selection, parse_list};
+use crate::restore::{self, Input, Options, Report, Restored, SetReport};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -28,54 +33,37 @@ pub struct Arguments {
     /// Create the archive's database, connecting to the given one first
     #[arg(short = 'C', long)]
     create: bool,
+    /// With -C, give the new database this name, with all that is set for it and for roles in it
+    #[arg(long, value_name = "NAME", requires = "create")]
+    database_name: Option<String>,
     /// Drop objects before they are created
     #[arg(short = 'c', long, conflicts_with = "data_only")]
     clean: bool,
     /// Use IF EXISTS when dropping
     #[arg(long, requires = "clean")]
     if_exists: bool,
-    /// Restore rows, sequence values and large objects only
-    #[arg(short = 'a', long, conflicts_with = "schema_only")]
-    data_only: bool,
-    /// Restore definitions only
-    #[arg(short = 's', long)]
-    schema_only: bool,
-    /// Restore only objects in this schema (may be repeated)
-    #[arg(short = 'n', long = "schema", value_name = "NAME")]
-    schemas: Vec<String>,
-    /// Do not restore objects in this schema (may be repeated)
-    #[arg(short = 'N', long = "exclude-schema", value_name = "NAME")]
-    exclude_schemas: Vec<String>,
-    /// Restore only this table, view or sequence; its schema is given with -n (may be repeated)
-    #[arg(short = 't', long = "table", value_name = "NAME")]
-    tables: Vec<String>,
-    /// Restore only this index (may be repeated)
-    #[arg(short = 'I', long = "index", value_name = "NAME")]
-    indexes: Vec<String>,
-    /// Restore only this function, with its argument types (may be repeated)
-    #[arg(short = 'P', long = "function", value_name = "NAME(ARGS)")]
-    functions: Vec<String>,
-    /// Restore only this trigger (may be repeated)
-    #[arg(short = 'T', long = "trigger", value_name = "NAME")]
-    triggers: Vec<String>,
     /// Do not set owners: everything belongs to the role that restores
     #[arg(short = 'O', long)]
     no_owner: bool,
-    /// Do not restore privileges
-    #[arg(short = 'x', long, visible_alias = "no-acl")]
-    no_privileges: bool,
-    /// Do not restore comments
-    #[arg(long)]
-    no_comments: bool,
     /// Do not place anything in tablespaces
     #[arg(long)]
     no_tablespaces: bool,
+    /// Do not choose access methods of tables
+    #[arg(long)]
+    no_table_access_method: bool,
+    /// Load no rows into tables that could not be created
+    #[arg(long)]
+    no_data_for_failed_tables: bool,
+    /// Where rows alone are restored, disable triggers meanwhile, those of foreign keys too; takes a
+    /// superuser. A restore that is killed leaves them disabled
+    #[arg(long)]
+    disable_triggers: bool,
+    /// Superuser who disables triggers
+    #[arg(short = 'S', long, value_name = "NAME", requires = "disable_triggers")]
+    superuser: Option<String>,
     /// Print the table of contents instead of restoring
     #[arg(short = 'l', long)]
     list: bool,
-    /// Restore only the entries that this file lists, in its order as far as dependencies allow
-    #[arg(short = 'L', long, value_name = "FILE")]
-    use_list: Option<PathBuf>,
     /// Stop at the first error
     #[arg(short = 'e', long)]
     exit_on_error: bool,
@@ -86,6 +74,16 @@ pub struct Arguments {
     #[arg(long)]
     force: bool,
 
+    #[command(flatten)]
+    selection: SelectionArguments,
+    #[command(flatten)]
+    member: MemberArguments,
+    #[command(flatten)]
+    dependencies: DependencyArguments,
+    #[command(flatten)]
+    roles: RoleArguments,
+    #[command(flatten)]
+    transactions: TransactionArguments,
     #[command(flatten)]
     connection: ConnectionArguments,
     #[command(flatten)]
@@ -109,45 +107,33 @@ impl Arguments {
             return Err(Error::usage("no target database")
                 .hint("name it with -d; with -C, name any database to connect to first"));
         }
-        let listed = match &self.use_list {
-            None => None,
-            Some(path) => {
-                let text = std::fs::read(path).map_err(|error| {
-                    Error::new(format!("could not read \"{}\": {error}", path.display()))
-                })?;
-                Some(parse_list(&String::from_utf8_lossy(&text))?)
-            }
-        };
-        let names = |names: &[String]| -> Vec<BString> {
-            names.iter().map(|name| name.as_str().into()).collect()
-        };
-        let options = Options {
+        let selection = self.selection.selection()?;
+        let mut options = Options {
             jobs: usize::from(self.parallel.unwrap_or(2)),
-            selection: Selection {
-                schemas: names(&self.schemas),
-                excluded_schemas: names(&self.exclude_schemas),
-                tables: names(&self.tables),
-                indexes: names(&self.indexes),
-                functions: names(&self.functions),
-                triggers: names(&self.triggers),
-                data_only: self.data_only,
-                schema_only: self.schema_only,
-                no_privileges: self.no_privileges,
-                no_comments: self.no_comments,
-                listed,
-            },
+            selection,
             create_database: self.create,
+            database_name: self.database_name.as_deref().map(BString::from),
             clean: self.clean,
             if_exists: self.if_exists,
             no_owner: self.no_owner,
             no_tablespaces: self.no_tablespaces,
+            no_table_access_method: self.no_table_access_method,
+            no_data_for_failed_tables: self.no_data_for_failed_tables,
+            disable_triggers: self.disable_triggers,
+            superuser: self.superuser.clone(),
             exit_on_error: self.exit_on_error,
             single_transaction: self.single_transaction,
             force: self.force,
             ..Options::default()
         };
+        options.transaction_size = self.transactions.size();
+        if options.transaction_size.is_some() && self.parallel.is_none() {
+            options.jobs = 1;
+        }
+        options.roles = self.roles.map()?;
+        options.dependencies = self.dependencies.dependencies(&options.selection)?;
         if self.list {
-            return show::print(&self.file, false, &options.selection);
+            return show::print(&self.file, &self.member.choice(), false, &options.selection);
         }
         let input = if from_stdin {
             Input::Stdin
@@ -162,13 +148,129 @@ impl Arguments {
         let report = or_cancelled_if(
             &connector,
             || cancellation.cancel(),
-            restore::run(connector.clone(), input, options, Arc::clone(&progress)),
+            restore::run_any(
+                connector.clone(),
+                input,
+                &self.member.choice(),
+                options,
+                Arc::clone(&progress),
+            ),
         )
         .await;
         drop(watching);
-        let report = report?;
-        self.tell(&report, &progress, started.elapsed());
-        report.into_result().map(drop)
+        match report? {
+            Restored::Archive(report) => {
+                self.tell(&report, &progress, started.elapsed());
+                report.into_result().map(drop)
+            }
+            Restored::Set(report) => {
+                self.tell_set(&report, &progress, started.elapsed());
+                report.into_result().map(drop)
+            }
+        }
+    }
+
+    fn tell_set(&self, report: &SetReport, progress: &Progress, elapsed: Duration) {
+        let mut rows = 0;
+        for member in &report.members {
+            let name = &member.member;
+            match &member.outcome {
+                Ok(own) => {
+                    rows += own.rows;
+                    for warning in &own.warnings {
+                        self.output.warn(&format!("{name}: {warning}"));
+                    }
+                    self.tell_failures(own, Some(name));
+                    let outcome = match member.is_complete() {
+                        true => "done",
+                        false => "partial",
+                    };
+                    if self.output.json {
+                        print_json(&serde_json::json!({
+                            "type": "member",
+                            "member": name,
+                            "outcome": outcome,
+                            "entries": own.entries,
+                            "failures": own.failures.len(),
+                            "rows": own.rows,
+                        }));
+                    } else {
+                        let ended = match member.is_complete() {
+                            true => "complete".to_owned(),
+                            false => format!("ended with {} failures", own.failures.len()),
+                        };
+                        self.output.say(&format!(
+                            "{name} {ended}: {} entries, {} rows",
+                            own.entries, own.rows
+                        ));
+                    }
+                }
+                Err(error) if self.output.json => print_json(&serde_json::json!({
+                    "type": "member",
+                    "member": name,
+                    "outcome": "failed",
+                    "message": error.to_string(),
+                    "hint": error.hint_text(),
+                })),
+                Err(error) => {
+                    tell(format_args!("error: {name}: {error}"));
+                    if let Some(hint) = error.hint_text() {
+                        tell(format_args!("hint: {hint}"));
+                    }
+                }
+            }
+        }
+        let complete = report.members.iter().filter(|m| m.is_complete()).count();
+        let all = complete == report.members.len() && report.broken_off.is_none();
+        if self.output.json {
+            print_json(&serde_json::json!({
+                "type": "summary",
+                "outcome": if all { "done" } else { "partial" },
+                "content": "set",
+                "members": report.members.len(),
+                "complete": complete,
+                "rows": rows,
+                "raw_bytes": progress.counts().bytes,
+                "seconds": elapsed.as_secs_f64(),
+            }));
+            return;
+        }
+        self.output.say(&format!(
+            "restore of the set {}: {complete} of {} members in full, {rows} rows, {}, {:.1} s",
+            if all {
+                "complete"
+            } else {
+                "ended with failures"
+            },
+            report.members.len(),
+            bytes(progress.counts().bytes),
+            elapsed.as_secs_f64()
+        ));
+    }
+
+    fn tell_failures(&self, report: &Report, member: Option<&str>) {
+        for failure in &report.failures {
+            if self.output.json {
+                print_json(&serde_json::json!({
+                    "type": "failure",
+                    "member": member,
+                    "entry": failure.entry.0,
+                    "object": failure.object,
+                    "doing": failure.doing,
+                    "message": failure.message,
+                    "hint": failure.hint,
+                }));
+                continue;
+            }
+            let member = member.map(|name| format!("{name}: ")).unwrap_or_default();
+            tell(format_args!(
+                "error: {member}{} ({}): {}",
+                failure.object, failure.doing, failure.message
+            ));
+            if let Some(hint) = &failure.hint {
+                tell(format_args!("hint: {hint}"));
+            }
+        }
     }
 
     fn tell(&self, report: &Report, progress: &Progress, elapsed: Duration) {
@@ -176,17 +278,8 @@ impl Arguments {
             self.output.warn(warning);
         }
         let counts = progress.counts();
+        self.tell_failures(report, None);
         if self.output.json {
-            for failure in &report.failures {
-                print_json(&serde_json::json!({
-                    "type": "failure",
-                    "entry": failure.entry.0,
-                    "object": failure.object,
-                    "doing": failure.doing,
-                    "message": failure.message,
-                    "hint": failure.hint,
-                }));
-            }
             print_json(&serde_json::json!({
                 "type": "summary",
                 "outcome": if report.failures.is_empty() { "done" } else { "partial" },
@@ -199,15 +292,6 @@ impl Arguments {
                 "seconds": elapsed.as_secs_f64(),
             }));
             return;
-        }
-        for failure in &report.failures {
-            tell(format_args!(
-                "error: {} ({}): {}",
-                failure.object, failure.doing, failure.message
-            ));
-            if let Some(hint) = &failure.hint {
-                tell(format_args!("hint: {hint}"));
-            }
         }
         let ended = if report.failures.is_empty() {
             "complete"

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::archive::{Entry, RandomReader};
+use super::member::MemberArguments;
+use super::selection::SelectionArguments;
+use crate::archive::{Content, Entry, RandomReader, SetReader};
+use crate::catalog::shown_definition;
 use crate::error::{Error, Result};
-use crate::restore::{Selection, select};
+use crate::restore::{ArchiveFile, Choice, Holding, Selection, select};
 use crate::storage::LocalFile;
 
 #[derive(Debug, Args)]
@@ -18,19 +21,37 @@ pub struct Arguments {
     /// Print JSON lines: the header, then an object an entry
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    selection: SelectionArguments,
+    #[command(flatten)]
+    member: MemberArguments,
 }
 
 impl Arguments {
     pub fn run(self) -> Result<()> {
-        print(&self.file, self.json, &Selection::default())
+        print(
+            &self.file,
+            &self.member.choice(),
+            self.json,
+            &self.selection.selection()?,
+        )
     }
 }
 
 /// Prints what an archive holds, or what of it is selected.
-pub fn print(file: &Path, as_json: bool, selection: &Selection) -> Result<()> {
-    let reader = RandomReader::open(LocalFile::open(file)?)?;
+pub fn print(file: &Path, choice: &Choice, as_json: bool, selection: &Selection) -> Result<()> {
+    let reader = match Holding::open(file)?.choose(choice)? {
+        Holding::Archive(reader) => reader,
+        Holding::Set(set) => return print_set(&set, as_json),
+    };
     let entries = reader.entries()?;
     selection.refuse_unknown(&entries)?;
+    if selection.strict_names
+        && let Some((what, hint)) = selection.unmatched(&entries).into_iter().next()
+    {
+        return Err(Error::new(what).hint(hint));
+    }
     let entries = select(&entries, selection);
     let mut text = Vec::new();
     if as_json {
@@ -38,8 +59,12 @@ pub fn print(file: &Path, as_json: bool, selection: &Selection) -> Result<()> {
     } else {
         list(&reader, &entries, &mut text)?;
     }
+    write(&text)
+}
+
+fn write(text: &[u8]) -> Result<()> {
     // a reader such as head may close early
-    match std::io::stdout().lock().write_all(&text) {
+    match std::io::stdout().lock().write_all(text) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Error::from(error).context("writing to standard output"))
         }
@@ -47,12 +72,77 @@ pub fn print(file: &Path, as_json: bool, selection: &Selection) -> Result<()> {
     }
 }
 
+/// The members of a set; each has a table of contents of its own.
+fn print_set(set: &SetReader<LocalFile>, as_json: bool) -> Result<()> {
+    let mut text = Vec::new();
+    if as_json {
+        let object = serde_json::json!({
+            "type": "set",
+            "id": set.id().to_string(),
+            "members": set.members().len(),
+            "bytes": set.file_length(),
+        });
+        writeln!(text, "{object}")?;
+    } else {
+        writeln!(text, ";\n; Set {}", set.id())?;
+        writeln!(
+            text,
+            ";     {} members, {} bytes",
+            set.members().len(),
+            set.file_length()
+        )?;
+        writeln!(
+            text,
+            ";     rdump show --member NAME (or -g) lists what is in one\n;"
+        )?;
+    }
+    for member in set.members() {
+        let reader = set.open_member(member)?;
+        let totals = reader.totals();
+        if as_json {
+            let object = serde_json::json!({
+                "type": "member",
+                "content": if member.content == Content::Globals { "globals" } else { "database" },
+                "database": member.name.to_string(),
+                "archive_id": member.id.to_string(),
+                "offset": member.offset,
+                "bytes": member.length,
+                "entries": totals.entries,
+                "rows": totals.rows,
+                "raw_bytes": totals.raw_length,
+                "encoding": reader.header().encoding,
+                "snapshot_time_unix_us": reader.header().snapshot_time,
+            });
+            writeln!(text, "{object}")?;
+        } else {
+            text.extend_from_slice(&on_one_line(member.label().as_bytes()));
+            writeln!(
+                text,
+                " ({} entries, {} rows, {} bytes of rows, {} bytes in the set)",
+                totals.entries, totals.rows, totals.raw_length, member.length
+            )?;
+        }
+    }
+    write(&text)
+}
+
 /// The form of `pg_restore -l`; `rdump restore -L` reads it.
-fn list(reader: &RandomReader<LocalFile>, entries: &[Entry], text: &mut Vec<u8>) -> Result<()> {
+fn list(reader: &RandomReader<ArchiveFile>, entries: &[Entry], text: &mut Vec<u8>) -> Result<()> {
     let header = reader.header();
     let totals = reader.totals();
     writeln!(text, ";")?;
     writeln!(text, "; Archive {}", header.id)?;
+    if let Some(set) = header.set {
+        writeln!(text, ";     member of set {set}")?;
+    }
+    if header.content == Content::Globals {
+        let passwords = if header.is_without_passwords() {
+            ", without passwords"
+        } else {
+            ""
+        };
+        writeln!(text, ";     globals of a server{passwords}")?;
+    }
     for (what, value) in [
         ("database", header.database.as_slice()),
         ("server", header.server_version.as_bytes()),
@@ -60,6 +150,9 @@ fn list(reader: &RandomReader<LocalFile>, entries: &[Entry], text: &mut Vec<u8>)
         ("compression", header.codec.as_bytes()),
         ("written by rdump", header.rdump_version.as_bytes()),
     ] {
+        if what == "database" && header.content == Content::Globals {
+            continue;
+        }
         write!(text, ";     {what}: ")?;
         text.extend_from_slice(&on_one_line(value));
         writeln!(text)?;
@@ -103,12 +196,15 @@ fn on_one_line(name: &[u8]) -> Vec<u8> {
     name.iter().map(shown).collect()
 }
 
-fn json(reader: &RandomReader<LocalFile>, entries: &[Entry], text: &mut Vec<u8>) -> Result<()> {
+fn json(reader: &RandomReader<ArchiveFile>, entries: &[Entry], text: &mut Vec<u8>) -> Result<()> {
     let header = reader.header();
     let mut line = |value: serde_json::Value| writeln!(text, "{value}");
     line(serde_json::json!({
         "type": "archive",
         "id": header.id.to_string(),
+        "set": header.set.map(|set| set.to_string()),
+        "content": if header.content == Content::Globals { "globals" } else { "database" },
+        "without_passwords": header.is_without_passwords(),
         "database": header.database.to_string(),
         "server_version": header.server_version,
         "encoding": header.encoding,
@@ -127,7 +223,7 @@ fn json(reader: &RandomReader<LocalFile>, entries: &[Entry], text: &mut Vec<u8>)
             "name": entry.name.to_string(),
             "owner": entry.owner.as_ref().map(ToString::to_string),
             "dependencies": entry.dependencies.iter().map(|id| id.0).collect::<Vec<_>>(),
-            "definition": entry.create.to_string(),
+            "definition": shown_definition(entry).to_string(),
             "rows": end.map(|end| end.rows),
             "raw_bytes": end.map(|end| end.raw_length),
             "chunks": end.map(|end| end.chunks),

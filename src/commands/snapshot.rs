@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::cluster::ClusterArguments;
 use super::connection::ConnectionArguments;
+use super::filters::FilterArguments;
 use super::interrupt::or_cancelled_if;
 use super::output::{OutputArguments, bytes, print_json};
 use crate::archive::Codec;
-use crate::catalog::Scope;
 use crate::error::{Error, Result};
 use crate::report::Cancellation;
 use crate::snapshot::{self, Options, Output, Report};
@@ -36,9 +37,12 @@ pub struct Arguments {
     /// min, h or d; 0 for no limit
     #[arg(long, value_name = "TIME", default_value = "5min")]
     lock_wait_timeout: String,
-    /// Leave out large objects
-    #[arg(short = 'B', long = "no-large-objects")]
-    no_large_objects: bool,
+    /// Keep statistics of the planner as well, so that a restored database need not be analyzed first
+    #[arg(long, conflicts_with = "no_statistics")]
+    statistics: bool,
+    /// Leave out statistics; the default
+    #[arg(long)]
+    no_statistics: bool,
     /// Do not wait for the disk
     #[arg(long)]
     no_sync: bool,
@@ -47,6 +51,10 @@ pub struct Arguments {
     #[arg(value_name = "DBNAME", conflicts_with = "dbname")]
     database: Option<String>,
 
+    #[command(flatten)]
+    filters: FilterArguments,
+    #[command(flatten)]
+    cluster: ClusterArguments,
     #[command(flatten)]
     connection: ConnectionArguments,
     #[command(flatten)]
@@ -63,6 +71,8 @@ impl Arguments {
             return Err(Error::usage("--json and -f - both want standard output")
                 .hint("write the archive to a file, or leave out --json"));
         }
+        let mut scope = self.filters.scope()?;
+        scope.statistics = self.statistics && !self.no_statistics;
         let options = Options {
             output: if to_stdout {
                 Output::Stdout
@@ -73,13 +83,19 @@ impl Arguments {
             codec: self.compress.parse::<Codec>()?,
             lock_wait: parse_time(&self.lock_wait_timeout)?,
             sync: !self.no_sync,
-            scope: Scope {
-                no_large_objects: self.no_large_objects,
-            },
+            scope,
+            reading: self.filters.reading(),
             least_slice: snapshot::LEAST_SLICE,
             window_hook: None,
         };
+        if let Some(warning) = self.filters.warning() {
+            self.output.warn(&warning);
+        }
+        self.cluster.check()?;
         let connector = self.connection.connector()?;
+        if self.cluster.is_given() {
+            return self.cluster.run(&connector, &options, &self.output).await;
+        }
         let started = Instant::now();
         let progress = self.output.progress();
         let watching = self.output.watch(Arc::clone(&progress), "copying");
@@ -135,7 +151,7 @@ impl Arguments {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -7,11 +7,17 @@ use clap::Args;
 
 use super::connection::ConnectionArguments;
 use super::interrupt::or_cancelled;
+use super::member::MemberArguments;
 use super::output::{OutputArguments, bytes, print, print_json};
-use crate::archive::RandomReader;
-use crate::error::{Error, Outcome, Result};
-use crate::proof::{CompareOptions, Comparison, compare, verify_file};
+use super::roles::RoleArguments;
+use crate::archive::{Content, RandomReader, SetReader, is_set};
+use crate::error::{Error, Outcome, Result, SqlState};
+use crate::postgres::Connector;
+use crate::proof::{
+    CompareOptions, Comparison, IntegrityReport, compare, compare_globals, verify_file, verify_set,
+};
 use crate::report::counted;
+use crate::restore::{ArchiveFile, Choice, Holding};
 use crate::storage::LocalFile;
 
 #[derive(Debug, Args)]
@@ -55,6 +61,10 @@ pub struct Arguments {
     deep: bool,
 
     #[command(flatten)]
+    member: MemberArguments,
+    #[command(flatten)]
+    roles: RoleArguments,
+    #[command(flatten)]
     output: OutputArguments,
 }
 
@@ -81,20 +91,90 @@ impl Arguments {
             no_data: self.schema_only,
             no_large_objects: self.no_large_objects,
             read_only: self.read_only,
+            roles: self.roles.map()?,
             ..CompareOptions::default()
         };
-        let reader = RandomReader::open(LocalFile::open(&self.file)?)?;
+        match Holding::open(&self.file)?.choose(&self.member.choice())? {
+            Holding::Archive(reader) => {
+                let comparison = self.compare_one(&reader, &connector, &options).await?;
+                self.tell(&comparison);
+                ending(&comparison)
+            }
+            Holding::Set(set) => self.compare_set(&set, &connector, &options).await,
+        }
+    }
+
+    async fn compare_one(
+        &self,
+        reader: &RandomReader<ArchiveFile>,
+        connector: &Connector,
+        options: &CompareOptions,
+    ) -> Result<Comparison> {
         let progress = self.output.progress();
         let watching = self.output.watch(Arc::clone(&progress), "comparing");
-        let comparison = or_cancelled(
-            &connector,
-            compare(&reader, connector.clone(), &options, progress),
-        )
-        .await;
+        let comparing = async {
+            match reader.header().content {
+                Content::Globals => compare_globals(reader, connector.clone(), options).await,
+                Content::Database => compare(reader, connector.clone(), options, progress).await,
+            }
+        };
+        let comparison = or_cancelled(connector, comparing).await;
         drop(watching);
-        let comparison = comparison?;
-        self.tell(&comparison);
-        ending(&comparison)
+        comparison
+    }
+
+    /// Each member against the server's globals, or its database of that name.
+    async fn compare_set(
+        &self,
+        set: &SetReader<LocalFile>,
+        connector: &Connector,
+        options: &CompareOptions,
+    ) -> Result<()> {
+        let mut different = Vec::new();
+        for member in set.members() {
+            let reader = set.open_member(member)?;
+            let own = match member.content {
+                Content::Globals => connector.clone(),
+                Content::Database => connector.with_database(member.name.clone()),
+            };
+            let label = member.label();
+            if self.output.json {
+                print_json(&serde_json::json!({"type": "member", "member": label}));
+            } else {
+                print(format_args!("{label}:"));
+            }
+            match self.compare_one(&reader, &own, options).await {
+                Ok(comparison) => {
+                    self.tell(&comparison);
+                    if !comparison.is_equal() {
+                        different.push(label);
+                    }
+                }
+                Err(error) if error.sqlstate() == Some(&SqlState::INVALID_CATALOG_NAME) => {
+                    let problem = "the server has no database of that name";
+                    if self.output.json {
+                        print_json(&serde_json::json!({
+                            "type": "finding", "member": label, "problem": problem,
+                        }));
+                    } else {
+                        print(problem);
+                    }
+                    different.push(label);
+                }
+                Err(error) => return Err(error.context(label)),
+            }
+        }
+        if different.is_empty() {
+            self.output.say("the server equals the set in all of this");
+            return Ok(());
+        }
+        Err(Error::new(format!(
+            "the server was not proved equal to the set: {} of {} members differ: {}",
+            different.len(),
+            set.members().len(),
+            different.join(", ")
+        ))
+        .outcome(Outcome::Partial))
     }
 
     fn tell(&self, comparison: &Comparison) {
@@ -129,12 +209,33 @@ impl Arguments {
     }
 
     async fn check_file(&self) -> Result<()> {
-        let deep = self.deep;
-        let file = self.file.clone();
-        let report = tokio::task::spawn_blocking(move || verify_file(LocalFile::open(file)?, deep))
+        let (deep, choice, file) = (self.deep, self.member.choice(), self.file.clone());
+        let reports = tokio::task::spawn_blocking(move || check(&file, &choice, deep))
             .await
             .map_err(|error| Error::new(format!("the check broke off: {error}")))??;
-        let file = self.file.display();
+        let mut damaged = Vec::new();
+        for (member, report) in reports {
+            let name = match member {
+                Some(member) => format!("{}: {member}", self.file.display()),
+                None => self.file.display().to_string(),
+            };
+            if let Err(error) = self.tell_report(&name, &report) {
+                damaged.push(error);
+            }
+        }
+        match damaged.len() {
+            0 => Ok(()),
+            1 => Err(damaged.remove(0)),
+            members => Err(Error::new(format!(
+                "{} is damaged: {members} of its members",
+                self.file.display()
+            ))
+            .hint("restore from another copy; members that are not named can still be restored from this one")
+            .outcome(Outcome::Partial)),
+        }
+    }
+
+    fn tell_report(&self, file: &str, report: &IntegrityReport) -> Result<()> {
         if self.output.json {
             for finding in &report.findings {
                 print_json(&serde_json::json!({
@@ -146,6 +247,7 @@ impl Arguments {
             }
             print_json(&serde_json::json!({
                 "type": "summary",
+                "file": file,
                 "outcome": if report.is_sound() { "sound" } else { "damaged" },
                 "findings": report.findings.len(),
                 "blocks": report.blocks_checked,
@@ -178,6 +280,24 @@ impl Arguments {
             .hint(hint)
             .outcome(Outcome::Partial))
     }
+}
+
+/// Reports of the archive, or of each member chosen.
+fn check(
+    path: &std::path::Path,
+    choice: &Choice,
+    deep: bool,
+) -> Result<Vec<(Option<String>, IntegrityReport)>> {
+    let file = LocalFile::open(path)?;
+    if is_set(&file)? {
+        let wanted = |content, name: &_| choice.is(content, name);
+        let reports = verify_set(file, deep, wanted)?;
+        if reports.is_empty() {
+            return Err(choice.missing());
+        }
+        return Ok(reports);
+    }
+    Ok(vec![(None, verify_file(file, deep)?)])
 }
 
 /// Success for a proof; else differences, and what could not be compared, each by their number.

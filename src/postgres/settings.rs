@@ -56,7 +56,11 @@ const NOT_EVERYWHERE: &[&str] = &[
 
 /// Those of the settings that not every server has, and this one does.
 #[derive(Debug, Clone, Default)]
-pub struct KnownSettings(HashSet<String>);
+pub struct KnownSettings {
+    names: HashSet<String>,
+    /// Asked for in place of what is set otherwise.
+    wanted: Vec<(&'static str, String)>,
+}
 
 impl KnownSettings {
     pub async fn read(session: &mut Session) -> Result<KnownSettings> {
@@ -71,11 +75,20 @@ impl KnownSettings {
         rows.iter()
             .map(|row| row.string("name"))
             .collect::<Result<_>>()
-            .map(KnownSettings)
+            .map(|names| KnownSettings {
+                names,
+                wanted: Vec::new(),
+            })
+    }
+
+    /// Sets these otherwise than usual from now on.
+    pub fn with(mut self, wanted: Vec<(&'static str, String)>) -> KnownSettings {
+        self.wanted = wanted;
+        self
     }
 
     fn has(&self, name: &str) -> bool {
-        !NOT_EVERYWHERE.contains(&name) || self.0.contains(name)
+        !NOT_EVERYWHERE.contains(&name) || self.names.contains(name)
     }
 
     /// Statements for a transaction that reads definitions and rows. Names and rows come in the
@@ -86,6 +99,9 @@ impl KnownSettings {
             if self.has(name) {
                 text.extend_from_slice(&set_local(name, value));
             }
+        }
+        for (name, value) in self.wanted.iter().filter(|(name, _)| self.has(name)) {
+            text.extend_from_slice(&set_local(name, value));
         }
         text
     }
@@ -109,7 +125,7 @@ pub fn set_local(name: &str, value: &str) -> bstr::BString {
 }
 
 /// `SET name = 'value';`
-pub fn set(name: &str, value: &str) -> bstr::BString {
+pub fn set(name: &str, value: impl AsRef<[u8]>) -> bstr::BString {
     sql!("SET {} = {};\n", name, sql::literal(value))
 }
 

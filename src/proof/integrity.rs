@@ -11,11 +11,14 @@ mod scan;
 use std::collections::BTreeSet;
 use std::fmt;
 
+use bstr::BString;
+
 use super::Listed;
 use crate::archive::{
-    ArchiveId, Contents, Entry, EntryId, RandomReader, is_damage, problem, read_header,
+    ArchiveId, Content, Contents, Entry, EntryId, RandomReader, SetReader, is_damage, problem,
+    read_header,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::report::counted;
 use crate::storage::ReadAt;
 
@@ -103,6 +106,39 @@ impl IntegrityReport {
                 .iter()
                 .all(|finding| !finding.objects.is_empty())
     }
+}
+
+/// Checks a set and those of its members that are wanted; `None` stands for the set itself, where its
+/// header, index or trailer is damaged: then no member can be found.
+pub fn verify_set<R: ReadAt>(
+    source: R,
+    deep: bool,
+    wanted: impl Fn(Content, &BString) -> bool,
+) -> Result<Vec<(Option<String>, IntegrityReport)>> {
+    let damaged = |error: &Error| IntegrityReport {
+        findings: vec![Finding::new(problem(error))],
+        ..IntegrityReport::default()
+    };
+    let set = match SetReader::open(source) {
+        Ok(set) => set,
+        Err(error) if is_damage(&error) => return Ok(vec![(None, damaged(&error))]),
+        Err(error) => return Err(error),
+    };
+    let mut reports = Vec::new();
+    for member in set.members() {
+        if !wanted(member.content, &member.name) {
+            continue;
+        }
+        let mut report = verify_file(set.window(member)?, deep)?;
+        // it may be sound, and another archive than the set was made with
+        if report.is_sound()
+            && let Err(error) = set.open_member(member)
+        {
+            report = damaged(&error);
+        }
+        reports.push((Some(member.label()), report));
+    }
+    Ok(reports)
 }
 
 /// Checks all of an archive; `deep` also decodes every block, counts its rows and compares their

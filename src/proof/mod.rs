@@ -4,6 +4,6 @@ pub mod comparison;
 mod integrity;
 mod listed;
 
-pub use comparison::{CompareOptions, Comparison, FindingKind, compare};
-pub use integrity::{Finding, IntegrityReport, verify_file};
+pub use comparison::{CompareOptions, Comparison, FindingKind, compare, compare_globals};
+pub use integrity::{Finding, IntegrityReport, verify_file, verify_set};
 pub use listed::Listed;

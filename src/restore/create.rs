@@ -1,17 +1,18 @@
 //! Creating entries, and what all connections of a restore share.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::selection::label;
 use super::{Failure, Options};
 use crate::archive::{Contents, Entry, EntryId};
 use crate::error::{Error, Result};
+use crate::postgres::settings::set;
 use crate::postgres::{Session, TransactionState};
 use crate::report::Progress;
 use crate::sql;
-use bstr::BString;
+use bstr::{BString, ByteSlice};
 
 /// What all connections of a restore share.
 pub struct Shared {
@@ -27,6 +28,8 @@ pub struct Shared {
     pub warnings: Mutex<Vec<String>>,
     /// No further step begins: an error under --exit-on-error.
     stopped: AtomicBool,
+    /// Of --transaction-size: entries in the transaction that is open.
+    in_transaction: AtomicU32,
     /// Entries whose rows must go into one COPY.
     pub whole: HashSet<EntryId>,
     /// The role that we act as; objects of others are handed over.
@@ -55,6 +58,7 @@ impl Shared {
             failures: Mutex::default(),
             warnings: Mutex::default(),
             stopped: AtomicBool::new(false),
+            in_transaction: AtomicU32::new(0),
             whole: HashSet::new(),
             current_role,
             role,
@@ -70,7 +74,9 @@ impl Shared {
             message: error.to_string(),
             hint: error.hint_text().map(str::to_owned),
         };
-        let must_end = self.options.exit_on_error || self.options.single_transaction;
+        let must_end = self.options.exit_on_error
+            || self.options.single_transaction
+            || self.options.transaction_size.is_some();
         lock(&self.failures).push(failure);
         if must_end {
             self.stop();
@@ -101,6 +107,22 @@ impl Shared {
         }
         let needed = entry.dependencies.iter().filter_map(|id| self.entry(*id));
         needed.into_iter().find(|needed| self.has_failed(needed))
+    }
+
+    /// Under --no-data-for-failed-tables, the table that could not be created, if it is so.
+    pub fn failed_table(&self, entry: &Entry) -> Option<&Entry> {
+        if !self.options.no_data_for_failed_tables {
+            return None;
+        }
+        let needed = entry.dependencies.iter().filter_map(|id| self.entry(*id));
+        needed.into_iter().find(|table| {
+            table.kind == "TABLE"
+                && table.schema == entry.schema
+                && Some(&table.name) == entry.relation.as_ref()
+                && lock(&self.failures)
+                    .iter()
+                    .any(|failure| failure.entry == table.id && failure.doing == CREATING)
+        })
     }
 
     pub fn loaded(&self, rows: u64) {
@@ -203,13 +225,27 @@ pub async fn create(
         return after_failure(session, shared, entry, CREATING, error).await;
     }
     heed(session, shared, entry);
-    let Some(hand_over) = hand_over(shared, entry) else {
+    if let Some(hand_over) = hand_over(shared, entry)
+        && let Err(error) = session.execute(hand_over).await
+    {
+        return after_failure(session, shared, entry, "setting its owner", error).await;
+    }
+    count(session, shared).await
+}
+
+/// Of --transaction-size: ends the transaction once it is full, and begins another. Without it, and
+/// on connections that commit each step, nothing.
+pub async fn count(session: &mut Session, shared: &Shared) -> Result<()> {
+    let Some(size) = shared.options.transaction_size else {
         return Ok(());
     };
-    match session.execute(hand_over).await {
-        Ok(()) => Ok(()),
-        Err(error) => after_failure(session, shared, entry, "setting its owner", error).await,
+    if session.state() == TransactionState::Open
+        && shared.in_transaction.fetch_add(1, Ordering::SeqCst) + 1 >= size
+    {
+        shared.in_transaction.store(0, Ordering::SeqCst);
+        session.execute("COMMIT; BEGIN").await?;
     }
+    Ok(())
 }
 
 pub async fn after_failure(
@@ -242,6 +278,57 @@ fn hand_over(shared: &Shared, entry: &Entry) -> Option<BString> {
     Some(sql!("ALTER {} OWNER TO {}", target, sql::identifier(owner)))
 }
 
+/// Takes out the access method of a partitioned table, which its own statement sets.
+pub fn without_access_method(entry: &mut Entry) {
+    if entry.kind != "TABLE" || !entry.create.contains_str(" SET ACCESS METHOD ") {
+        return;
+    }
+    let name = match &entry.schema {
+        Some(schema) => sql::qualified(schema, &entry.name),
+        None => sql::identifier(&entry.name),
+    };
+    let method = sql!("ALTER TABLE {} SET ACCESS METHOD ", name);
+    let statements = sql::statements(&entry.create);
+    let kept = statements
+        .iter()
+        .filter(|statement| !statement.starts_with(&method));
+    let kept = sql::join(kept, "\n");
+    entry.create = sql!("{}\n", kept);
+}
+
+/// What is not set, so that the target's own defaults hold.
+#[derive(Debug, Clone, Copy)]
+pub struct LeftOut {
+    pub tablespaces: bool,
+    pub access_methods: bool,
+}
+
+impl Place {
+    /// What sets tablespace and access method for this entry, where they are others.
+    pub fn changes(&self, entry: &Entry, left_out: LeftOut) -> BString {
+        let mut text = BString::default();
+        if entry.tablespace != self.tablespace && !left_out.tablespaces {
+            let name = entry.tablespace.clone().unwrap_or_default();
+            text.extend_from_slice(&set("default_tablespace", &name));
+        }
+        if entry.access_method != self.access_method && !left_out.access_methods {
+            let name = entry.access_method.clone().unwrap_or_else(|| "heap".into());
+            text.extend_from_slice(&set("default_table_access_method", &name));
+        }
+        text
+    }
+
+    /// They have been set.
+    pub fn changed(&mut self, entry: &Entry, left_out: LeftOut) {
+        if !left_out.tablespaces {
+            self.tablespace.clone_from(&entry.tablespace);
+        }
+        if !left_out.access_methods {
+            self.access_method.clone_from(&entry.access_method);
+        }
+    }
+}
+
 /// Sets tablespace and access method for what is created next.
 async fn settle(
     session: &mut Session,
@@ -249,22 +336,15 @@ async fn settle(
     entry: &Entry,
     place: &mut Place,
 ) -> Result<()> {
-    if entry.tablespace != place.tablespace && !shared.options.no_tablespaces {
-        let name = entry.tablespace.clone().unwrap_or_default();
-        session
-            .execute(sql!("SET default_tablespace = {}", sql::literal(&name)))
-            .await?;
-        place.tablespace = entry.tablespace.clone();
-    }
-    if entry.access_method != place.access_method {
-        let name = entry.access_method.clone().unwrap_or_else(|| "heap".into());
-        session
-            .execute(sql!(
-                "SET default_table_access_method = {}",
-                sql::literal(&name)
-            ))
-            .await?;
-        place.access_method = entry.access_method.clone();
+    let left_out = LeftOut {
+        tablespaces: shared.options.no_tablespaces,
+        access_methods: shared.options.no_table_access_method,
+    };
+    let changes = place.changes(entry, left_out);
+    if !changes.is_empty() {
+        // all or nothing: one message is one transaction
+        session.execute(changes).await?;
+        place.changed(entry, left_out);
     }
     Ok(())
 }

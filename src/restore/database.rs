@@ -2,9 +2,11 @@
 
 use bstr::{BStr, BString, ByteSlice};
 
-use super::{Opened, Options};
+use super::input::Opened;
+use super::{Finding, Options, Severity};
 use crate::archive::{Entry, Header};
 use crate::error::{Error, Result, SqlState};
+use crate::postgres::settings::set;
 use crate::postgres::{Connector, Session};
 use crate::sql;
 
@@ -17,17 +19,14 @@ pub async fn create(
 ) -> Result<(Session, Connector)> {
     let header = &opened.header;
     let name = sql::identifier(&header.database);
+    keep_bytes(&mut session).await?;
     if options.clean {
         drop_database(&mut session, &name, options.if_exists).await?;
     }
     let entry = entry(&opened.entries)
         .ok_or_else(|| Error::new(format!("the archive does not say how to create {name}")))?;
-    let mut create = statement(header, entry, session.version()?.major());
-    if let Some(tablespace) = &entry.tablespace
-        && !options.no_tablespaces
-    {
-        create.extend_from_slice(&sql!(" TABLESPACE = {}", sql::identifier(tablespace)));
-    }
+    let major = session.version()?.major();
+    let create = create_statement(header, entry, major, options.no_tablespaces);
     session.execute(create).await.map_err(|error| {
         let error = match error.sqlstate() {
             Some(&SqlState::DUPLICATE_DATABASE) => error.hint(
@@ -69,8 +68,111 @@ pub fn entry(entries: &[Entry]) -> Option<&Entry> {
     entries.iter().find(|entry| entry.kind == "DATABASE")
 }
 
+/// Gives the database another name, and with it all that is set for it: its settings, those of roles in
+/// it, comment and privileges.
+pub fn rename(opened: &mut Opened, new: &BString) {
+    let old = std::mem::replace(&mut opened.header.database, new.clone());
+    let from = sql!("DATABASE {}", sql::identifier(&old));
+    let to = sql!("DATABASE {}", sql::identifier(new));
+    for entry in opened
+        .entries
+        .iter_mut()
+        .filter(|entry| entry.is_of_database())
+    {
+        let mut create = BString::default();
+        for statement in sql::statements(&entry.create) {
+            match sql::find_unquoted(statement, &from) {
+                Some(at) => {
+                    create.extend_from_slice(&statement[..at]);
+                    create.extend_from_slice(&to);
+                    create.extend_from_slice(&statement[at + from.len()..]);
+                }
+                None => create.extend_from_slice(statement),
+            }
+            create.push(b'\n');
+        }
+        entry.create = create;
+        entry.owner_target = entry.owner_target.take().map(|_| to.clone());
+        entry.name = match entry.name.strip_prefix(b"DATABASE ") {
+            Some(_) => sql!("DATABASE {}", new),
+            None => new.clone(),
+        };
+    }
+}
+
+/// Lets names that are sent to the server be those of the archive, byte by byte, whatever the encoding
+/// of the database that we are in: the server keeps names of databases as they came.
+pub async fn keep_bytes(session: &mut Session) -> Result<()> {
+    let encoding = session.parameter("server_encoding").unwrap_or("SQL_ASCII");
+    let text = set("client_encoding", encoding);
+    session.execute(text).await
+}
+
+/// A database that is there keeps its encoding and locale, whatever the archive says.
+pub async fn check_locale(
+    session: &mut Session,
+    entries: &[Entry],
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let Some(entry) = entry(entries) else {
+        return Ok(());
+    };
+    let rows = session
+        .query(
+            "SELECT pg_encoding_to_char(encoding) AS encoding, datcollate AS collate,
+                    datctype AS ctype
+             FROM pg_database WHERE datname = current_database()",
+        )
+        .await?;
+    let row = rows.only()?;
+    let option = |name: &str, value: &BStr| sql!(" {} = {}", name, sql::literal(value));
+    let (encoding, collate, ctype) = (
+        row.bytes("encoding")?,
+        row.bytes("collate")?,
+        row.bytes("ctype")?,
+    );
+    let has = |text: BString| entry.create.contains_str(&text);
+    let same_locale = match collate == ctype {
+        true => has(option("LOCALE", collate)),
+        false => has(option("LC_COLLATE", collate)) && has(option("LC_CTYPE", ctype)),
+    };
+    if !same_locale || !has(option("ENCODING", encoding)) {
+        findings.push(Finding {
+            severity: Severity::Notice,
+            message: format!(
+                "database \"{}\" is there already, with another encoding or locale than the archive's: {encoding}, {collate}",
+                entry.name
+            ),
+            hint: "drop it first to have it made as the archive says".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// The database is there: left to do are its owner, comment, settings and privileges.
+pub fn keep_properties(entries: &mut [Entry]) {
+    for entry in entries.iter_mut().filter(|entry| entry.kind == "DATABASE") {
+        entry.create.clear();
+        entry.tablespace = None;
+    }
+}
+
 const PROVIDER: &str = " LOCALE_PROVIDER = ";
 const LIBC: &str = " LOCALE_PROVIDER = 'libc'";
+
+/// CREATE DATABASE for a server of this major version, without `;`.
+pub fn create_statement(
+    header: &Header,
+    entry: &Entry,
+    major: u32,
+    no_tablespaces: bool,
+) -> BString {
+    let mut create = statement(header, entry, major);
+    if let Some(tablespace) = entry.tablespace.as_ref().filter(|_| !no_tablespaces) {
+        create.extend_from_slice(&sql!(" TABLESPACE = {}", sql::identifier(tablespace)));
+    }
+    create
+}
 
 /// CREATE DATABASE as the target understands it. Servers before 15 know no provider of locales but
 /// libc and do not name it; a newer one would give a database whose provider is not named that of
@@ -105,7 +207,7 @@ fn options<'a>(header: &Header, statement: &'a BStr) -> &'a BStr {
 /// The provider of the database's locale, and since which version servers have it.
 pub fn provider(header: &Header, entry: &Entry) -> (&'static str, u32) {
     let options = options(header, entry.create.as_bstr());
-    let has = |name: &str| options.contains_str(sql!("{}'{}'", PROVIDER, name));
+    let has = |name: &str| options.contains_str(sql!("{}{}", PROVIDER, sql::literal(name)));
     if has("icu") {
         ("icu", 15)
     } else if has("builtin") {
@@ -156,6 +258,47 @@ mod tests {
                 assert_eq!(options_for(major, name, icu), icu);
             }
         }
+    }
+
+    #[test]
+    fn a_new_name_is_that_of_all_that_is_set() {
+        let (header, mut database) = archived("sh\"op", " LOCALE = 'C'");
+        database.owner_target = Some("DATABASE \"sh\"\"op\"".into());
+        let mut properties = entry(2, "DATABASE PROPERTIES", "sh\"op", &[]);
+        properties.create = "ALTER DATABASE \"sh\"\"op\" SET a TO 'DATABASE \"sh\"\"op\"';\n\
+            ALTER ROLE \"IN DATABASE \"\"sh\" IN DATABASE \"sh\"\"op\" SET b TO 'c';\n"
+            .into();
+        let mut comment = entry(3, "COMMENT", "DATABASE sh\"op", &[]);
+        comment.create = "COMMENT ON DATABASE \"sh\"\"op\" IS 'x';\n".into();
+        comment.schema = None;
+        let mut table = entry(4, "TABLE", "sh\"op", &[]);
+        table.create = "COMMENT ON DATABASE \"sh\"\"op\" IS 'x';\n".into();
+        let kept = table.clone();
+        let mut opened = Opened {
+            header,
+            entries: vec![database, properties, comment, table],
+            rows: super::super::input::Contents::none(),
+        };
+        rename(&mut opened, &"new".into());
+        assert_eq!(opened.header.database, "new");
+        let texts: Vec<String> = opened
+            .entries
+            .iter()
+            .map(|e| e.create.to_string())
+            .collect();
+        assert_eq!(
+            texts[0],
+            "CREATE DATABASE new WITH TEMPLATE = template0 LOCALE = 'C';\n"
+        );
+        assert_eq!(
+            texts[1],
+            "ALTER DATABASE new SET a TO 'DATABASE \"sh\"\"op\"';\n\
+             ALTER ROLE \"IN DATABASE \"\"sh\" IN DATABASE new SET b TO 'c';\n"
+        );
+        assert_eq!(texts[2], "COMMENT ON DATABASE new IS 'x';\n");
+        assert_eq!(opened.entries[2].name, "DATABASE new");
+        assert_eq!(opened.entries[0].owner_target, Some("DATABASE new".into()));
+        assert_eq!(opened.entries[3], kept);
     }
 
     #[test]

@@ -97,6 +97,16 @@ async fn collect(mut rows: Rows) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// What the row of a sequence says: its value, and whether that has been called for.
+pub fn sequence_value(row: &[u8]) -> Result<(i64, bool)> {
+    let mut fields = row.trim_ascii_end().split(|&byte| byte == b'\t');
+    let number = |field: Option<&[u8]>| -> Option<i64> { field?.to_str().ok()?.parse().ok() };
+    match (number(fields.next()), fields.next()) {
+        (Some(value), Some(called @ (b"t" | b"f"))) => Ok((value, called == b"t")),
+        _ => Err(Error::new("the archive holds no value for the sequence")),
+    }
+}
+
 async fn set_sequence(
     session: &mut Session,
     sequence: &BString,
@@ -104,17 +114,13 @@ async fn set_sequence(
     progress: &Progress,
 ) -> Result<u64> {
     let row = collect(rows).await?;
-    let mut fields = row.as_bytes().trim_ascii_end().split(|&byte| byte == b'\t');
-    let number = |field: Option<&[u8]>| -> Option<i64> { field?.to_str().ok()?.parse().ok() };
-    let (Some(value), Some(called)) = (number(fields.next()), fields.next()) else {
-        return Err(Error::new("the archive holds no value for the sequence"));
-    };
+    let (value, is_called) = sequence_value(&row)?;
     session
         .query(sql!(
             "SELECT pg_catalog.setval({}, {}, {})",
             sql::literal(sequence),
             value.to_string(),
-            if called == b"t" { "true" } else { "false" }
+            is_called.to_string()
         ))
         .await?;
     progress.add(1, row.len() as u64);

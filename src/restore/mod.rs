@@ -7,60 +7,80 @@
 mod create;
 mod data_only;
 mod database;
+mod dependencies;
+mod globals;
+mod input;
 mod load;
 mod parallel;
 mod preflight;
 mod schedule;
+pub mod script;
 mod selection;
+mod set;
 mod source;
 mod stream;
+mod triggers;
 
-use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bstr::BString;
 use tokio::task::JoinSet;
 
+pub use dependencies::Dependencies;
+pub use input::{ArchiveFile, Choice, Holding, Input};
 pub use preflight::{Finding, Severity};
 pub use selection::{Selection, label, parse_list, select};
+pub use set::{MemberReport, SetReport};
 
-use crate::archive::{ChunkRecord, EndRecord, Entry, EntryId, Header, Pass, RandomReader, Section};
-use crate::catalog;
+use crate::archive::{ChunkRecord, Content, EndRecord, Entry, EntryId, Header, Pass, Section};
+use crate::catalog::roles::{RoleMap, map_roles};
+use crate::catalog::{self, Scope};
 use crate::error::{Error, Outcome, Result};
 use crate::postgres::settings::{refuse_unknown, set};
-use crate::postgres::{Connector, ServerVersion, Session, open_workers, refuse_transaction_mode};
+use crate::postgres::{
+    Connector, ServerVersion, Session, TransactionState, open_workers, refuse_transaction_mode,
+};
 use crate::report::{Cancellation, LOCK_PATIENCE, Progress, telling_lock_waits};
-use crate::storage::LocalFile;
 use create::{Place, Shared, create, lock};
+use input::{Contents, Opened, Source};
 use parallel::{Loads, Parallel};
 use schedule::is_data;
 use source::{FileSource, cut};
-
-/// Where the archive comes from.
-#[derive(Debug, Clone)]
-pub enum Input {
-    File(PathBuf),
-    Stdin,
-}
 
 #[derive(Debug, Clone)]
 pub struct Options {
     pub jobs: usize,
     pub selection: Selection,
+    /// --with-dependencies
+    pub dependencies: Option<Dependencies>,
+    /// --map-role
+    pub roles: RoleMap,
     /// -C: create the archive's database and restore into it.
     pub create_database: bool,
+    /// With -C, the name of the new database, if not the archive's.
+    pub database_name: Option<BString>,
+    /// The database is there, and is to have the archive's owner, comment, settings and privileges.
+    pub database_properties: bool,
     /// -c
     pub clean: bool,
     pub if_exists: bool,
     /// -O
     pub no_owner: bool,
     pub no_tablespaces: bool,
+    pub no_table_access_method: bool,
+    pub no_data_for_failed_tables: bool,
+    /// Where rows alone are loaded.
+    pub disable_triggers: bool,
+    /// Who disables triggers, if not the role that restores.
+    pub superuser: Option<String>,
     /// -e
     pub exit_on_error: bool,
     /// -1
     pub single_transaction: bool,
+    /// --transaction-size: commit after so many entries.
+    pub transaction_size: Option<u32>,
     /// Go on although the preflight found what will fail, or the target holds tables already.
     pub force: bool,
     /// From a file, a table is loaded by several connections in pieces of about so many bytes.
@@ -76,19 +96,40 @@ impl Default for Options {
         Options {
             jobs: 1,
             selection: Selection::default(),
+            dependencies: None,
+            roles: RoleMap::new(),
             create_database: false,
+            database_name: None,
+            database_properties: false,
             clean: false,
             if_exists: false,
             no_owner: false,
             no_tablespaces: false,
+            no_table_access_method: false,
+            no_data_for_failed_tables: false,
+            disable_triggers: false,
+            superuser: None,
             exit_on_error: false,
             single_transaction: false,
+            transaction_size: None,
             force: false,
             least_load: source::LEAST_LOAD,
             lock_patience: LOCK_PATIENCE,
             cancellation: Arc::default(),
         }
     }
+}
+
+impl Options {
+    /// Whether it asks for what globals and sets do not have.
+    fn is_of_one_database(&self) -> bool {
+        self.dependencies.is_some() || !self.roles.is_empty()
+    }
+}
+
+fn of_one_database() -> Error {
+    Error::usage("--with-dependencies and --map-role are for the archive of one database")
+        .hint("choose a database of the set with --member")
 }
 
 /// An entry that could not be restored.
@@ -113,89 +154,120 @@ pub struct Report {
     pub warnings: Vec<String>,
 }
 
-/// Restores. Single failures are in the report; an error means that the restore did not run to
-/// its end.
+/// What was restored.
+#[derive(Debug)]
+pub enum Restored {
+    Archive(Report),
+    Set(SetReport),
+}
+
+/// Restores one archive. Single failures are in the report; an error means that the restore did not
+/// run to its end.
 pub async fn run(
     connector: Connector,
     input: Input,
     options: Options,
     progress: Arc<Progress>,
 ) -> Result<Report> {
-    let opened = Opened::open(input).await?;
-    let patience = options.lock_patience;
-    let running = run_opened(&connector, opened, options, Arc::clone(&progress));
-    let outcome = telling_lock_waits(&connector, patience, &progress, running).await;
-    if outcome.is_err() {
-        connector.cancel_all().await;
+    match run_any(connector, input, &Choice::All, options, progress).await? {
+        Restored::Archive(report) => Ok(report),
+        Restored::Set(_) => Err(Error::new("this is a set of archives, not one archive")),
     }
-    outcome
 }
 
-/// The archive, with what is known before its rows are read.
-struct Opened {
-    header: Header,
-    entries: Vec<Entry>,
-    rows: Contents,
-}
-
-enum Contents {
-    File(Arc<FileSource>),
-    Stream(Box<stream::Incoming>),
-}
-
-impl Opened {
-    async fn open(input: Input) -> Result<Opened> {
-        match input {
-            Input::File(path) => tokio::task::spawn_blocking(move || {
-                let reader = RandomReader::open(LocalFile::open(path)?)?;
-                Ok(Opened {
-                    header: reader.header().clone(),
-                    entries: reader.entries()?,
-                    rows: Contents::File(Arc::new(FileSource::new(reader))),
-                })
-            })
-            .await
-            .map_err(|error| Error::new(format!("reading the archive broke off: {error}")))?,
-            Input::Stdin => {
-                let (header, entries, incoming) = stream::open_stdin().await?;
-                Ok(Opened {
-                    header,
-                    entries,
-                    rows: Contents::Stream(Box::new(incoming)),
-                })
-            }
+/// Restores an archive, a set, or a member of one.
+pub async fn run_any(
+    connector: Connector,
+    input: Input,
+    choice: &Choice,
+    options: Options,
+    progress: Arc<Progress>,
+) -> Result<Restored> {
+    match Source::open(input, choice).await? {
+        Source::Archive(opened) => {
+            let report = run_watched(&connector, opened, options, progress).await?;
+            Ok(Restored::Archive(report))
         }
+        Source::Set(_) if options.is_of_one_database() => Err(of_one_database()),
+        Source::Set(set) => set::run(&connector, set, choice, options, progress).await,
     }
 }
 
-async fn run_opened(
+async fn run_watched(
     connector: &Connector,
     opened: Opened,
     options: Options,
     progress: Arc<Progress>,
 ) -> Result<Report> {
-    let mut warnings: Vec<String> = Vec::new();
-    options.selection.refuse_unknown(&opened.entries)?;
-    let mut entries = selection::select(&opened.entries, &options.selection);
-    entries.retain(|entry| options.create_database || !entry.is_of_database());
-    let unmatched = options.selection.unmatched(&opened.entries);
-    if entries.is_empty() {
-        let hint = unmatched.into_iter().map(|(_, hint)| hint).next();
-        return Err(Error::new("nothing in the archive matches the filters")
-            .hint(hint.unwrap_or_else(|| "rdump show lists what it holds".to_owned())));
+    let patience = options.lock_patience;
+    let scratch = options.dependencies.as_ref();
+    let scratch = scratch.map(|wanted| Arc::clone(&wanted.scratch));
+    let watched = Arc::clone(&progress);
+    let running = async {
+        match opened.header.content {
+            Content::Globals if options.is_of_one_database() => Err(of_one_database()),
+            Content::Globals => globals::run(connector, &opened, &options, progress).await,
+            Content::Database => run_opened(connector, opened, options, progress).await,
+        }
+    };
+    let outcome = telling_lock_waits(connector, patience, &watched, running).await;
+    if outcome.is_err() {
+        connector.cancel_all().await;
     }
-    warnings.extend(
-        unmatched
-            .iter()
-            .map(|(what, hint)| format!("{what} ({hint})")),
-    );
+    match scratch.as_ref().and_then(|scratch| scratch.get()) {
+        Some(scratch) => outcome.map_err(|error| dependencies::left_in(error, scratch)),
+        None => outcome,
+    }
+}
+
+async fn run_opened(
+    connector: &Connector,
+    mut opened: Opened,
+    mut options: Options,
+    progress: Arc<Progress>,
+) -> Result<Report> {
+    let has_rows_alone = Scope::from_flags(&opened.header.filters)?.parts.no_schema;
+    options.selection.parts.no_schema |= has_rows_alone;
+    let mut mapped = BTreeSet::new();
+    for entry in &mut opened.entries {
+        map_roles(entry, &options.roles, &mut mapped);
+    }
+    if let Some(name) = options
+        .database_name
+        .as_ref()
+        .filter(|_| options.create_database)
+    {
+        database::rename(&mut opened, name);
+    }
+    let of_database = options.create_database || options.database_properties;
+    let (mut entries, mut warnings) =
+        selection::choose(&opened.entries, &options.selection, of_database)?;
+    if options.database_properties {
+        database::keep_properties(&mut entries);
+    }
+    let unmapped = options.roles.keys().filter(|role| !mapped.contains(*role));
+    warnings.extend(unmapped.map(|role| format!("the archive does not name role \"{role}\"")));
     let (mut leader, mut connector) = connector.clone().first().await?;
     preflight::refuse_unsupported(&leader)?;
     warnings.extend(leader.take_warnings());
     refuse_transaction_mode(&mut leader, &connector, "restore").await?;
     prepare(&mut leader, &opened.header).await?;
+    let mut relocation = None;
+    if let Some(wanted) = &options.dependencies {
+        let (all, selection) = (&opened.entries, &options.selection);
+        let plan = dependencies::plan(&mut leader, all, selection, wanted, options.force).await?;
+        (entries, relocation) = (plan.entries, plan.relocation);
+        warnings.extend(plan.warnings);
+    }
 
-    let findings = preflight::check(&mut leader, &opened.header, &entries, &options).await?;
+    let findings = preflight::check(
+        &mut leader,
+        &opened.header,
+        &opened.entries,
+        &entries,
+        &options,
+    )
+    .await?;
     let (blocking, others): (Vec<_>, Vec<_>) = findings
         .into_iter()
         .partition(|finding| finding.severity == Severity::WillFail && !options.force);
@@ -207,10 +279,7 @@ async fn run_opened(
         (leader, connector) = database::create(leader, &connector, &opened, &options).await?;
         prepare(&mut leader, &opened.header).await?;
         // created; left to do are its owner, comment, settings and privileges
-        for entry in entries.iter_mut().filter(|entry| entry.kind == "DATABASE") {
-            entry.create.clear();
-            entry.tablespace = None;
-        }
+        database::keep_properties(&mut entries);
     }
 
     let from = ServerVersion(opened.header.server_version_num);
@@ -223,12 +292,16 @@ async fn run_opened(
         .await?
         .only()?
         .text("role")?;
-    let order = match (&opened.rows, options.selection.data_only) {
+    let rows_alone = options.selection.parts.no_schema && !options.disable_triggers;
+    let order = match (&opened.rows, rows_alone) {
         (Contents::File(_), true) => data_only::order(&opened.entries, &mut entries),
         // a stream has the rows in the order that it has them
         _ => data_only::Order::default(),
     };
     warnings.extend(order.warnings);
+    if options.no_table_access_method {
+        entries.iter_mut().for_each(create::without_access_method);
+    }
     let mut connections = 1;
     let jobs = if options.single_transaction {
         1
@@ -243,10 +316,18 @@ async fn run_opened(
         connector.role().map(str::to_owned),
     );
     shared.whole = order.whole;
+    if has_rows_alone && !shared.options.disable_triggers {
+        // which tables refer to themselves is not known
+        shared.whole = shared.entries.iter().map(|entry| entry.id).collect();
+    }
     expect(&shared, &opened.rows)?;
 
-    if shared.options.single_transaction {
+    let sized = shared.options.transaction_size.is_some();
+    if shared.options.single_transaction || sized {
         leader.execute("BEGIN").await?;
+    }
+    if let Some(relocation) = &relocation {
+        relocation.begin(&mut leader, &shared.options).await?;
     }
     // a database that was just created holds nothing to drop
     if shared.options.clean && !shared.options.create_database {
@@ -260,15 +341,60 @@ async fn run_opened(
     let prepare = async |session: &mut Session| prepare(session, header).await;
     let workers = open_workers(&mut leader, &connector, jobs, &mut warnings, prepare).await?;
     connections += workers.len();
+    let mut disabled = triggers::Disabled::default();
+    if shared.options.disable_triggers
+        && has_no_schema(&shared)
+        && let Err(error) = triggers::disable(&mut leader, &shared, &mut disabled).await
+    {
+        // in one transaction nothing stays
+        if shared.options.single_transaction || sized {
+            return Err(error);
+        }
+        return Err(disabled.after(error, &connector).await);
+    }
+    // others must see what was made; of several connections each commits as it goes, as pg_restore's do
+    if sized && !workers.is_empty() {
+        leader.execute("COMMIT").await?;
+    }
     let shared = Arc::new(shared);
-    leader = match opened.rows {
-        Contents::File(source) => from_file(leader, workers, &shared, &connector, source).await?,
-        Contents::Stream(incoming) => {
-            stream::restore(leader, workers, &shared, &connector, *incoming).await?
+    let loaded = match opened.rows {
+        Contents::File(source) => from_file(leader, workers, &shared, &connector, source).await,
+        Contents::Stream(arriving) => {
+            stream::restore(leader, workers, &shared, &connector, arriving).await
         }
     };
-    serial(&mut leader, &shared, |entry| entry.pass == Pass::Privileges).await?;
-    serial(&mut leader, &shared, |entry| entry.pass == Pass::Last).await?;
+    leader = match loaded {
+        Ok(leader) => leader,
+        // what was one transaction is as it was
+        Err(error) if shared.options.single_transaction => return Err(error),
+        Err(error) => return Err(disabled.after(error, &connector).await),
+    };
+    if !sized {
+        disabled.enable(&mut leader).await?;
+    }
+    let ending = async {
+        if sized && leader.state() == TransactionState::Idle {
+            leader.execute("BEGIN").await?;
+        }
+        serial(&mut leader, &shared, |entry| entry.pass == Pass::Privileges).await?;
+        serial(&mut leader, &shared, |entry| entry.pass == Pass::Last).await?;
+        if sized {
+            leader.execute("COMMIT").await?;
+            disabled.enable(&mut leader).await?;
+        }
+        Ok(())
+    };
+    if let Err(error) = ending.await {
+        if !sized {
+            return Err(error);
+        }
+        // its transaction holds locks
+        drop(leader);
+        return Err(disabled.after(error, &connector).await);
+    }
+    if let Some(relocation) = &relocation {
+        relocation.finish(&mut leader, &shared.options).await?;
+    }
     settle(&mut leader, &shared).await?;
     let database = leader.database().to_owned();
     leader.close().await;
@@ -282,6 +408,10 @@ async fn run_opened(
         failures,
         warnings,
     })
+}
+
+fn has_no_schema(shared: &Shared) -> bool {
+    shared.options.selection.parts.no_schema
 }
 
 /// Tells the display what is to come, where the index of a file says it.
@@ -300,30 +430,34 @@ fn expect(shared: &Shared, rows: &Contents) -> Result<()> {
     Ok(())
 }
 
+/// What every connection of a restore is set to, and a script sets; beside `transaction_timeout`,
+/// which came with 17, and what shapes the text of rows.
+const SETTINGS: &[(&str, &str)] = &[
+    ("search_path", ""),
+    ("check_function_bodies", "off"),
+    ("xmloption", "content"),
+    ("standard_conforming_strings", "on"),
+    ("row_security", "off"),
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("idle_session_timeout", "0"),
+    // else {NULL} would be read as a string
+    ("array_nulls", "on"),
+    ("default_transaction_read_only", "off"),
+    ("default_transaction_isolation", "read committed"),
+    ("default_tablespace", ""),
+    ("default_table_access_method", "heap"),
+];
+
 /// Settings of every connection of a restore.
 async fn prepare(session: &mut Session, header: &Header) -> Result<()> {
     refuse_unknown(&header.settings)?;
     let version = session.version()?;
     let mut text = set("client_encoding", &header.encoding);
-    let mut settings = vec![
-        ("search_path", ""),
-        ("check_function_bodies", "off"),
-        ("xmloption", "content"),
-        ("standard_conforming_strings", "on"),
-        ("row_security", "off"),
-        ("statement_timeout", "0"),
-        ("lock_timeout", "0"),
-        ("idle_in_transaction_session_timeout", "0"),
-        ("idle_session_timeout", "0"),
-        // else {NULL} would be read as a string
-        ("array_nulls", "on"),
-        ("default_transaction_read_only", "off"),
-        ("default_transaction_isolation", "read committed"),
-        ("default_tablespace", ""),
-        ("default_table_access_method", "heap"),
-        // flushed once, at the end
-        ("synchronous_commit", "off"),
-    ];
+    let mut settings = SETTINGS.to_vec();
+    // flushed once, at the end
+    settings.push(("synchronous_commit", "off"));
     if version.at_least(17) {
         settings.push(("transaction_timeout", "0"));
     }

@@ -202,10 +202,14 @@ impl Parallel {
             ));
             outcome = shared.failed(entry, "loading its rows", error);
         }
+        let left_out = shared.failed_table(entry).is_some();
         // of a table that has failed nothing more is loaded; a stream goes on without us
-        if !shared.has_failed(entry) {
+        if !left_out && !shared.has_failed(entry) {
             match load(session, entry, rows, &shared.progress).await {
-                Ok(rows) => taken = rows,
+                Ok(rows) => {
+                    taken = rows;
+                    outcome = create::count(session, shared).await;
+                }
                 Err(error) => {
                     outcome =
                         after_failure(session, shared, entry, "loading its rows", error).await;
@@ -249,7 +253,14 @@ impl State {
             return Ok(());
         };
         let entry = &shared.entries[step.entry];
-        if taken != expected && !shared.has_failed(entry) {
+        let left_out = shared.failed_table(entry).is_some();
+        if left_out {
+            let line = format!(
+                "{}: not loaded, since the table could not be created",
+                label(entry)
+            );
+            lock(&shared.warnings).push(line);
+        } else if taken != expected && !shared.has_failed(entry) {
             shared.failed(
                 entry,
                 "loading its rows",

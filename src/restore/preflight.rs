@@ -1,5 +1,6 @@
 //! What will fail on this target, found before anything is written.
 
+mod locks;
 mod present;
 mod roles;
 
@@ -64,10 +65,11 @@ pub fn refusal(findings: &[Finding]) -> Error {
     .hint("mend these, or use --force to go on all the same and have the failures counted")
 }
 
-/// Looks at the target with the eyes of the archive.
+/// Looks at the target with the eyes of the archive; `entries` are those chosen of `all`.
 pub async fn check(
     session: &mut Session,
     header: &Header,
+    all: &[Entry],
     entries: &[Entry],
     options: &Options,
 ) -> Result<Vec<Finding>> {
@@ -75,8 +77,8 @@ pub async fn check(
     findings.extend(older_version(session, header)?);
     check_writable(session).await?;
     // a database that is still to be created holds nothing
-    if !options.clean && !options.selection.data_only && !options.create_database {
-        if options.selection.is_of_a_part() {
+    if !options.clean && !options.selection.parts.no_schema && !options.create_database {
+        if options.selection.is_of_a_part() || !header.filters.is_empty() {
             present::check_chosen(session, entries, &mut findings).await?;
         } else {
             present::check_empty(session, entries, &mut findings).await?;
@@ -87,14 +89,22 @@ pub async fn check(
     if !options.no_tablespaces {
         check_tablespaces(session, entries, &mut findings).await?;
     }
+    if options.single_transaction || options.transaction_size.is_some() {
+        locks::check(session, entries, options, &mut findings).await?;
+    }
     if options.create_database {
         check_locale_provider(session, header, entries, &mut findings)?;
     }
-    if options.selection.data_only && !options.create_database {
-        check_tables_exist(session, entries, &mut findings).await?;
-        check_triggers(session, entries, &mut findings).await?;
+    if options.database_properties {
+        database::check_locale(session, all, &mut findings).await?;
     }
-    if !options.selection.data_only && !options.create_database {
+    if options.selection.parts.no_schema && !options.create_database {
+        check_tables_exist(session, entries, &mut findings).await?;
+        if !options.disable_triggers {
+            check_triggers(session, entries, &mut findings).await?;
+        }
+    }
+    if !options.selection.parts.no_schema && !options.create_database {
         check_default_privileges(session, &mut findings).await?;
     }
     Ok(findings)

@@ -24,6 +24,9 @@ enum Mode {
     Exclusive,
 }
 
+/// Of tables whose definitions are not restored: any two may belong together.
+const UNKNOWN_TREE: usize = usize::MAX;
+
 #[derive(Debug)]
 struct Node {
     entry: usize,
@@ -49,7 +52,11 @@ impl Node {
         } else {
             let tables = entry.dependencies.iter();
             let rows = tables.flat_map(|table| family.rows_of(*table)).map(size);
-            (family.trees_of(entry), rows.sum())
+            let mut trees = family.trees_of(entry);
+            if trees.is_empty() && entry.relation.is_some() {
+                trees.push(UNKNOWN_TREE);
+            }
+            (trees, rows.sum())
         };
         Node {
             entry: position,
@@ -127,9 +134,10 @@ impl Schedule {
         let data_left = is_data.iter().filter(|is_data| **is_data).count();
         let mut behind_data: Vec<usize> = Vec::new();
         if data_left > 0 {
-            behind_data.extend(
-                (0..nodes.len()).filter(|&node| !is_data[node] && nodes[node].trees.is_empty()),
-            );
+            behind_data.extend((0..nodes.len()).filter(|&node| {
+                let trees = &nodes[node].trees;
+                !is_data[node] && (trees.is_empty() || trees.contains(&UNKNOWN_TREE))
+            }));
         }
         for &node in &behind_data {
             nodes[node].unmet += 1;

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use bstr::{BString, ByteSlice};
 
-use crate::archive::{Entry, EntryId, Section};
+use crate::archive::{Entry, EntryId};
+use crate::catalog::filter::Parts;
 use crate::error::{Error, Result};
 
 /// Empty lists choose nothing in particular: everything.
@@ -22,13 +23,12 @@ pub struct Selection {
     pub functions: Vec<BString>,
     /// -T
     pub triggers: Vec<BString>,
-    /// -a
-    pub data_only: bool,
-    /// -s
-    pub schema_only: bool,
-    /// -x
-    pub no_privileges: bool,
-    pub no_comments: bool,
+    /// A name of these that the archive does not have is an error.
+    pub strict_names: bool,
+    pub parts: Parts,
+    pub no_statistics: bool,
+    /// Neither definitions nor data.
+    pub statistics_only: bool,
     /// -L: entries, each with its place in the list
     pub listed: Option<HashMap<EntryId, usize>>,
 }
@@ -53,8 +53,35 @@ pub fn select(entries: &[Entry], selection: &Selection) -> Vec<Entry> {
     selected
 }
 
+/// The entries to replay, and what the user should know about the choice. Those about the database
+/// itself only where it is to be created.
+pub(super) fn choose(
+    entries: &[Entry],
+    selection: &Selection,
+    with_database: bool,
+) -> Result<(Vec<Entry>, Vec<String>)> {
+    selection.refuse_unknown(entries)?;
+    let mut chosen = select(entries, selection);
+    chosen.retain(|entry| with_database || !entry.is_of_database());
+    let unmatched = selection.unmatched(entries);
+    if selection.strict_names
+        && let Some((what, hint)) = unmatched.first()
+    {
+        return Err(Error::new(what).hint(hint));
+    }
+    if chosen.is_empty() {
+        let hint = unmatched.into_iter().map(|(_, hint)| hint).next();
+        return Err(Error::new("nothing in the archive matches the filters")
+            .hint(hint.unwrap_or_else(|| "rdump show lists what it holds".to_owned())));
+    }
+    let warnings = unmatched
+        .iter()
+        .map(|(what, hint)| format!("{what} ({hint})"));
+    Ok((chosen, warnings.collect()))
+}
+
 /// Keeps an order as far as dependencies allow: what an entry needs moves to just before it.
-fn needed_first(entries: Vec<Entry>) -> Vec<Entry> {
+pub(super) fn needed_first(entries: Vec<Entry>) -> Vec<Entry> {
     let positions: HashMap<EntryId, usize> = entries
         .iter()
         .enumerate()
@@ -105,6 +132,7 @@ impl Selection {
     pub fn is_of_a_part(&self) -> bool {
         self.names_objects()
             || self.listed.is_some()
+            || self.parts.is_of_some_sections()
             || !(self.schemas.is_empty() && self.excluded_schemas.is_empty())
     }
 
@@ -172,21 +200,38 @@ impl Selection {
             && self.triggers.is_empty())
     }
 
+    /// They go with their table or index, and are neither definitions nor data.
+    fn takes_statistics(&self, entry: &Entry) -> bool {
+        let is_wanted = !(self.no_statistics || self.parts.no_schema || self.parts.no_data);
+        let is_chosen = named(&self.tables, Some(&entry.name))
+            || named(&self.indexes, Some(&entry.name))
+            || !self.names_objects();
+        is_wanted
+            && is_chosen
+            && self.parts.takes_section(entry.section)
+            && (self.schemas.is_empty() || named(&self.schemas, entry.schema.as_ref()))
+            && !named(&self.excluded_schemas, entry.schema.as_ref())
+    }
+
     fn takes(&self, entry: &Entry, chosen: &HashSet<EntryId>) -> bool {
         if let Some(listed) = &self.listed
             && !listed.contains_key(&entry.id)
         {
             return false;
         }
-        let has_data = entry.section == Section::Data;
-        if (self.data_only && !has_data) || (self.schema_only && has_data) {
+        if entry.kind == "STATISTICS DATA" {
+            return self.takes_statistics(entry);
+        }
+        if self.statistics_only || !self.parts.takes(entry) {
             return false;
         }
         match entry.kind.as_str() {
-            "ACL" | "DEFAULT ACL" if self.no_privileges => return false,
-            "COMMENT" if self.no_comments => return false,
             // they go with the object that they are about, unless nothing in particular is chosen
-            "ACL" | "COMMENT" if self.names_objects() || !self.schemas.is_empty() => {
+            "ACL" | "COMMENT" | "SECURITY LABEL"
+                if self.names_objects()
+                    || !self.schemas.is_empty()
+                    || !self.excluded_schemas.is_empty() =>
+            {
                 return entry
                     .dependencies
                     .iter()
@@ -350,7 +395,7 @@ pub fn label(entry: &Entry) -> String {
     match &entry.schema {
         // all large objects
         None if entry.name == entry.kind.as_str() => entry.kind.clone(),
-        Some(schema) if entry.kind != "COMMENT" && entry.kind != "ACL" => {
+        Some(schema) if !matches!(entry.kind.as_str(), "COMMENT" | "SECURITY LABEL" | "ACL") => {
             format!(
                 "{} {}.{}",
                 entry.kind,

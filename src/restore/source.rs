@@ -6,30 +6,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::input::ArchiveFile;
 use crate::archive::{
     ChunkRecord, Contents, DataBlock, Entry, EntryId, RandomReader, RowsSegment, Segment,
 };
 use crate::error::{Error, Result};
-use crate::storage::LocalFile;
 
 /// Blocks kept for small tables that share one.
 const KEPT: usize = 8;
 
 /// A file, with the blocks that were read last.
 pub struct FileSource {
-    reader: RandomReader<LocalFile>,
+    reader: RandomReader<ArchiveFile>,
     recent: Mutex<VecDeque<Arc<DataBlock>>>,
 }
 
 impl FileSource {
-    pub fn new(reader: RandomReader<LocalFile>) -> FileSource {
+    pub fn new(reader: RandomReader<ArchiveFile>) -> FileSource {
         FileSource {
             reader,
             recent: Mutex::default(),
         }
     }
 
-    pub fn reader(&self) -> &RandomReader<LocalFile> {
+    pub fn reader(&self) -> &RandomReader<ArchiveFile> {
         &self.reader
     }
 

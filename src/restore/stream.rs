@@ -2,18 +2,20 @@
 
 use std::collections::HashMap;
 use std::io::{BufReader, Stdin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Semaphore, mpsc};
 
-use super::create::Shared;
+use super::create::{Shared, lock};
+use super::input::{Contents, Opened, blocking};
 use super::parallel::Parallel;
 use super::run_parallel;
 use super::schedule::is_data;
 use super::selection::label;
 use super::source::{Piece, Rows};
 use crate::archive::{
-    DataBlock, EndRecord, Entry, EntryId, Header, RowsSegment, Segment, StreamReader,
+    self, DataBlock, EndRecord, Entry, EntryId, RowsSegment, Segment, SetStreamReader,
+    StreamReader, open_stream,
 };
 use crate::error::{Error, Result};
 use crate::postgres::{Connector, Session};
@@ -21,23 +23,96 @@ use crate::postgres::{Connector, Session};
 /// Blocks that wait for a connection, beyond those in use.
 const WAITING: usize = 4;
 
-/// The reader, after the entries.
-pub struct Incoming {
-    reader: StreamReader<BufReader<Stdin>>,
+type Input = BufReader<Stdin>;
+type Reader = StreamReader<archive::Shared<Input>>;
+
+/// The reader, after the entries. Whoever reads takes it out, and puts it back when it has stopped
+/// between two blocks: then what is left can be passed over.
+#[derive(Clone, Default)]
+pub struct Arriving(Arc<Mutex<Option<Reader>>>);
+
+impl Arriving {
+    fn take(&self) -> Option<Reader> {
+        lock(&self.0).take()
+    }
+
+    fn put_back(&self, reader: Reader) {
+        *lock(&self.0) = Some(reader);
+    }
+}
+
+/// What comes in on standard input.
+// a run has one
+#[allow(clippy::large_enum_variant)]
+pub enum Opening {
+    Archive(Opened),
+    Set(ArrivingSet),
 }
 
 fn broke_off(error: impl std::fmt::Display) -> Error {
     Error::new(format!("reading standard input broke off: {error}"))
 }
 
-pub async fn open_stdin() -> Result<(Header, Vec<Entry>, Incoming)> {
-    tokio::task::spawn_blocking(|| {
-        let mut reader = StreamReader::open(BufReader::with_capacity(1 << 20, std::io::stdin()))?;
-        let entries = reader.entries()?;
-        Ok((reader.header().clone(), entries, Incoming { reader }))
+pub async fn open_stdin() -> Result<Opening> {
+    blocking(|| {
+        let stdin = BufReader::with_capacity(1 << 20, std::io::stdin());
+        Ok(match open_stream(stdin)? {
+            archive::Incoming::Archive(reader) => Opening::Archive(opened(*reader)?.0),
+            archive::Incoming::Set(set) => Opening::Set(ArrivingSet {
+                set: Some(set),
+                open: None,
+            }),
+        })
     })
     .await
-    .map_err(broke_off)?
+}
+
+fn opened(mut reader: Reader) -> Result<(Opened, Arriving)> {
+    let entries = reader.entries()?;
+    let header = reader.header().clone();
+    let arriving = Arriving(Arc::new(Mutex::new(Some(reader))));
+    let opened = Opened {
+        header,
+        entries,
+        rows: Contents::Stream(arriving.clone()),
+    };
+    Ok((opened, arriving))
+}
+
+/// The members of a set as they come.
+pub struct ArrivingSet {
+    /// None once reading has failed.
+    set: Option<SetStreamReader<Input>>,
+    open: Option<Arriving>,
+}
+
+impl ArrivingSet {
+    /// The next member; what was not read of the one before is read and checked first. None once the
+    /// whole set was found consistent.
+    pub async fn next(&mut self) -> Result<Option<Opened>> {
+        let lost = || {
+            Error::new("the stream cannot be read on behind a member whose restore broke off")
+                .hint("restore the set from a file")
+        };
+        let mut set = self.set.take().ok_or_else(lost)?;
+        let before = match self.open.take() {
+            None => None,
+            Some(arriving) => Some(arriving.take().ok_or_else(lost)?),
+        };
+        let (set, next) = blocking(move || {
+            if let Some(reader) = before {
+                set.end_member(reader)?;
+            }
+            let next = set.next_member()?.map(opened).transpose()?;
+            Ok((set, next))
+        })
+        .await?;
+        self.set = Some(set);
+        Ok(next.map(|(opened, arriving)| {
+            self.open = Some(arriving);
+            opened
+        }))
+    }
 }
 
 /// The parallel part, with rows as they come. The archive is known to be whole only at its end:
@@ -47,14 +122,14 @@ pub async fn restore(
     workers: Vec<Session>,
     shared: &Arc<Shared>,
     connector: &Connector,
-    incoming: Incoming,
+    arriving: Arriving,
 ) -> Result<Session> {
     let parallel = Arc::new(Parallel::streaming(shared)?);
     let feeding = tokio::task::spawn_blocking({
         let (shared, parallel) = (Arc::clone(shared), Arc::clone(&parallel));
         let runtime = tokio::runtime::Handle::current();
         move || {
-            let outcome = feed(incoming.reader, &shared, &parallel, &runtime);
+            let outcome = feed(&arriving, &shared, &parallel, &runtime);
             if outcome.is_err() {
                 // workers wait for rows that will not come
                 shared.stop();
@@ -86,7 +161,22 @@ pub async fn restore(
 
 /// Hands every chunk that is wanted to the queue; ends entries as their last chunk has come.
 fn feed(
-    mut reader: StreamReader<BufReader<Stdin>>,
+    arriving: &Arriving,
+    shared: &Shared,
+    parallel: &Parallel,
+    runtime: &tokio::runtime::Handle,
+) -> Result<()> {
+    let gone = || Error::new("the stream was read already");
+    let mut reader = arriving.take().ok_or_else(gone)?;
+    let outcome = feed_from(&mut reader, shared, parallel, runtime);
+    if outcome.is_ok() {
+        arriving.put_back(reader);
+    }
+    outcome
+}
+
+fn feed_from(
+    reader: &mut Reader,
     shared: &Shared,
     parallel: &Parallel,
     runtime: &tokio::runtime::Handle,

@@ -26,6 +26,7 @@ use std::time::Duration;
 use bstr::BString;
 
 use super::relations::{self, Relation};
+use crate::catalog::Scope;
 use crate::error::{Error, Result, ResultExt, SqlState};
 use crate::postgres::settings::{BEGIN_LOOKING, KnownSettings, set_local};
 use crate::postgres::{Session, blockers};
@@ -52,8 +53,13 @@ const LOCK_BATCH: usize = 500;
 pub struct LockOptions {
     /// How long to wait for a lock that another session holds. Zero: no limit.
     pub wait: Duration,
-    /// The database's encoding.
+    /// That of the archive: the database's own unless asked otherwise.
     pub encoding: String,
+    pub scope: Scope,
+    /// Wait for a moment at which no transaction can be seen in part.
+    pub serializable_deferrable: bool,
+    /// Another session's snapshot, as pg_export_snapshot named it.
+    pub snapshot: Option<String>,
     pub hook: Option<WindowHook>,
     pub progress: Arc<Progress>,
 }
@@ -96,6 +102,14 @@ pub async fn lock_and_snapshot(
         }
         match try_once(leader, known, options).await? {
             Attempt::Done(snapshot) => return Ok(snapshot),
+            // another try would see the same
+            Attempt::Changed(what) if options.snapshot.is_some() => {
+                return Err(
+                    Error::new(format!("{what} since the given snapshot was taken")).hint(
+                        "its rows as they were then cannot be read any more: take a new snapshot",
+                    ),
+                );
+            }
             Attempt::Changed(what) => reason = what,
         }
     }
@@ -122,10 +136,13 @@ async fn try_once(
     known: &KnownSettings,
     options: &LockOptions,
 ) -> Result<Attempt<Snapshot>> {
-    let listed = list_before_locking(leader, known, &options.encoding).await?;
+    let listed = list_before_locking(leader, known, options).await?;
     options.at(Window::Listed).await;
 
-    let mut begin = BString::from("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n");
+    let mut begin = BString::from(match options.serializable_deferrable {
+        true => "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE;\n",
+        false => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n",
+    });
     begin.extend_from_slice(&known.for_reading(&options.encoding));
     begin.extend_from_slice(&options.limit());
     leader
@@ -138,6 +155,18 @@ async fn try_once(
     leader.execute(set_local("lock_timeout", "0")).await?;
     options.at(Window::Locked).await;
 
+    if let Some(snapshot) = &options.snapshot {
+        leader
+            .execute(sql!("SET TRANSACTION SNAPSHOT {}", sql::literal(snapshot)))
+            .await
+            .map_err(|error| {
+                error
+                    .context(format!("taking over snapshot \"{snapshot}\""))
+                    .hint(
+                        "the transaction that exported it must still be open, in the same database",
+                    )
+            })?;
+    }
     // the first statement that needs a snapshot takes it
     let rows = leader
         .query(
@@ -167,13 +196,13 @@ async fn try_once(
 async fn list_before_locking(
     leader: &mut Session,
     known: &KnownSettings,
-    encoding: &str,
+    options: &LockOptions,
 ) -> Result<Vec<Relation>> {
     let mut begin = BString::from(BEGIN_LOOKING);
-    begin.extend_from_slice(&known.for_reading(encoding));
+    begin.extend_from_slice(&known.for_reading(&options.encoding));
     leader.execute(begin).await?;
-    let listed = relations::list(leader).await?;
-    relations::refuse_unreadable(leader, &listed).await?;
+    let listed = relations::list(leader, &options.scope).await?;
+    relations::refuse_unreadable(leader, &listed, &options.scope).await?;
     leader.execute("COMMIT").await?;
     Ok(listed)
 }
@@ -224,7 +253,7 @@ async fn look_again(
     options: &LockOptions,
 ) -> Result<Attempt<Vec<Relation>>> {
     leader.execute(BEGIN_LOOK).await?;
-    let mut shown = relations::list(leader).await?;
+    let mut shown = relations::list(leader, &options.scope).await?;
     // nothing has been locked since the snapshot: what is held now was locked before it
     let held = relations::held(leader).await?;
     let late: Vec<Relation> = shown
@@ -233,7 +262,7 @@ async fn look_again(
         .cloned()
         .collect();
     if !late.is_empty() {
-        relations::refuse_unreadable(leader, &late).await?;
+        relations::refuse_unreadable(leader, &late, &options.scope).await?;
         leader.execute(END_LOOK).await?;
         leader.execute(options.limit()).await?;
         for batch in late.chunks(LOCK_BATCH) {

@@ -5,6 +5,8 @@
 //! (`rows`), `sealing` compresses and writes them, and gives the file its name unless the run was
 //! cancelled.
 
+mod cluster;
+mod globals;
 mod lock;
 mod names;
 mod plan;
@@ -22,9 +24,11 @@ use bstr::BString;
 use tokio::task::JoinSet;
 
 pub use crate::rows::LEAST_SLICE;
+pub use cluster::{ClusterOptions, SetReport, run_cluster};
+pub use globals::run as run_globals;
 pub use lock::{Window, WindowHook};
 
-use crate::archive::limits::HEADER_FLAG_WITHOUT_LARGE_OBJECTS;
+use crate::archive::limits::{HEADER_FLAG_WITHOUT_DATA, HEADER_FLAG_WITHOUT_LARGE_OBJECTS};
 use crate::archive::{ArchiveId, ArchiveSummary, ArchiveWriter, Codec, EndRecord, Header};
 use crate::catalog::{self, Catalog, Scope};
 use crate::error::{Error, Result, ResultExt, SqlState};
@@ -35,7 +39,7 @@ use crate::rows::{large_objects, run_all};
 use crate::sql;
 use lock::{LockOptions, Snapshot, give_way, lock_and_snapshot};
 use plan::{Plan, Task, plan};
-use sealing::{Sink, Writer};
+use sealing::{Destination, Writer};
 use sequences::Values;
 use worker::Work;
 
@@ -58,9 +62,21 @@ pub struct Options {
     /// Wait for the disk before success is reported.
     pub sync: bool,
     pub scope: Scope,
+    pub reading: Reading,
     /// Pieces into which a table is cut are not smaller than this.
     pub least_slice: u64,
     pub window_hook: Option<WindowHook>,
+}
+
+/// How the database is read, where it is not as usual.
+#[derive(Debug, Clone, Default)]
+pub struct Reading {
+    /// Encoding of names, definitions and rows in the archive. None: the database's own.
+    pub encoding: Option<String>,
+    /// A snapshot that another session has exported.
+    pub snapshot: Option<String>,
+    pub serializable_deferrable: bool,
+    pub extra_float_digits: Option<i8>,
 }
 
 /// What came of a snapshot.
@@ -94,10 +110,31 @@ pub async fn run_unless_cancelled(
     progress: Arc<Progress>,
     cancellation: &Arc<Cancellation>,
 ) -> Result<Report> {
+    let mut destination = None;
+    let taken = take(connector, options, progress, cancellation, &mut destination);
+    taken.await.map(|(report, _)| report)
+}
+
+/// Takes a snapshot into a destination: that of the options where there is none yet.
+async fn take(
+    connector: Connector,
+    options: &Options,
+    progress: Arc<Progress>,
+    cancellation: &Arc<Cancellation>,
+    destination: &mut Option<Destination>,
+) -> Result<(Report, Header)> {
     let (leader, connector) = connector.first().await?;
     let standby = leader.parameter("in_hot_standby") == Some("on");
     let watched = Arc::clone(&progress);
-    let running = run_with_leader(leader, &connector, options, progress, cancellation, standby);
+    let running = run_with_leader(
+        leader,
+        &connector,
+        options,
+        progress,
+        cancellation,
+        standby,
+        destination,
+    );
     let outcome = telling_lock_waits(&connector, LOCK_PATIENCE, &watched, running).await;
     if outcome.is_err() {
         connector.cancel_all().await;
@@ -112,20 +149,32 @@ async fn run_with_leader(
     progress: Arc<Progress>,
     cancellation: &Arc<Cancellation>,
     standby: bool,
-) -> Result<Report> {
+    destination: &mut Option<Destination>,
+) -> Result<(Report, Header)> {
     let version = leader.version()?;
     catalog::refuse_unsupported(version)?;
     let mut warnings: Vec<String> = Vec::new();
-    // the file first: a folder that cannot be written to must not cost a lock
-    let sink = Sink::open(&options.output, cancellation)?;
+    let destination = match destination {
+        Some(destination) => destination,
+        None => destination.insert(Destination::alone(&options.output, cancellation)?),
+    };
     // behind a pooler the leader must not be the one that nothing is left for
     leader.execute(BEGIN_LOOKING).await?;
-    let known = KnownSettings::read(&mut leader).await?;
-    let encoding = leader
-        .parameter("server_encoding")
-        .unwrap_or("SQL_ASCII")
-        .to_owned();
+    let known = KnownSettings::read(&mut leader)
+        .await?
+        .with(wanted_settings(options));
+    let encoding = match &options.reading.encoding {
+        Some(asked) => asked.clone(),
+        None => leader
+            .parameter("server_encoding")
+            .unwrap_or("SQL_ASCII")
+            .to_owned(),
+    };
     leader.execute(known.for_reading(&encoding)).await?;
+    // as the server spells it
+    let encoding = leader
+        .parameter("client_encoding")
+        .map_or(encoding, str::to_owned);
     // Too few are found out before anything is locked. Each begins its transaction now, which holds
     // neither lock nor snapshot yet: behind a pooler only a transaction has a connection of the server.
     let mut begin = BString::from("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n");
@@ -137,11 +186,14 @@ async fn run_with_leader(
     let lock_options = LockOptions {
         wait: options.lock_wait,
         encoding: encoding.clone(),
+        scope: options.scope.clone(),
+        serializable_deferrable: options.reading.serializable_deferrable,
+        snapshot: options.reading.snapshot.clone(),
         hook: options.window_hook.clone(),
         progress: Arc::clone(&progress),
     };
     let (snapshot, catalog, values) =
-        consistent_catalog(&mut leader, &known, &lock_options, &options.scope, standby).await?;
+        consistent_catalog(&mut leader, &known, &lock_options, standby).await?;
     progress.log(|| {
         let (tables, entries) = (snapshot.relations.len(), catalog.entries.len());
         format!(
@@ -149,7 +201,7 @@ async fn run_with_leader(
             snapshot.id
         )
     });
-    warnings.extend(warnings_of(&catalog));
+    warnings.extend(catalog.warnings.iter().cloned());
     for worker in &mut workers {
         join_snapshot(worker, &snapshot).await?;
     }
@@ -171,10 +223,17 @@ async fn run_with_leader(
     warnings.extend(plan.skipped.iter().map(|(_, reason)| reason.clone()));
     plan.announce(&progress, connections);
 
-    let header = header(&mut leader, &snapshot, &encoding, version, options).await?;
-    let mut archive = ArchiveWriter::begin(sink, &header, options.codec)?;
+    let mut header = header(&mut leader, &snapshot, &encoding, version, options).await?;
+    header.set = destination.set();
+    let mut archive = ArchiveWriter::begin(destination.take()?, &header, options.codec)?;
     archive.write_entries(&catalog.entries)?;
-    let writer = Writer::start(archive, options, Arc::clone(&progress), cancellation)?;
+    let writer = Writer::start(
+        archive,
+        destination,
+        options,
+        Arc::clone(&progress),
+        cancellation,
+    )?;
     let known_rows = values.rows.into_iter().chain(skipped_rows(&plan)).collect();
     lock_options.at(Window::Copying).await;
 
@@ -190,17 +249,18 @@ async fn run_with_leader(
     if let Err(error) = copied.await {
         return Err(writer.failure(error).await);
     }
-    let summary = writer.finish().await?;
+    let summary = writer.finish(destination).await?;
     leader.close().await;
-    Ok(Report {
+    let report = Report {
         summary,
-        database: header.database,
-        server_version: header.server_version,
+        database: header.database.clone(),
+        server_version: header.server_version.clone(),
         snapshot_time: snapshot.time,
         tables: plan.sources.len(),
         connections,
         warnings,
-    })
+    };
+    Ok((report, header))
 }
 
 /// Reads the catalogs under a snapshot whose tables are locked. Objects that cannot be locked
@@ -211,7 +271,6 @@ async fn consistent_catalog(
     leader: &mut Session,
     known: &KnownSettings,
     options: &LockOptions,
-    scope: &Scope,
     standby: bool,
 ) -> Result<(Snapshot, Catalog, Values)> {
     const TRIES: u32 = 20;
@@ -221,7 +280,7 @@ async fn consistent_catalog(
         let read = async {
             // rolled back for its locks, as in lock_and_snapshot
             leader.execute("SAVEPOINT rdump_catalogs").await?;
-            let catalog = catalog::read(leader, scope)
+            let catalog = catalog::read(leader, &options.scope)
                 .await
                 .context("reading the catalogs")?;
             let wanted = plan::sequences(&catalog.entries);
@@ -250,13 +309,6 @@ async fn consistent_catalog(
     }
 }
 
-fn warnings_of(catalog: &Catalog) -> impl Iterator<Item = String> + '_ {
-    let left_out = catalog.left_out.iter();
-    left_out
-        .map(|what| format!("{what} are left out: this version of rdump does not keep them"))
-        .chain(catalog.warnings.iter().cloned())
-}
-
 /// The first statement of the worker's transaction that needs a snapshot.
 async fn join_snapshot(worker: &mut Session, snapshot: &Snapshot) -> Result<()> {
     let join = sql!("SET TRANSACTION SNAPSHOT {}", sql::literal(&snapshot.id));
@@ -276,9 +328,13 @@ async fn header(
 ) -> Result<Header> {
     let mut header = Header::new(ArchiveId::random());
     header.codec = options.codec.to_string();
-    if options.scope.no_large_objects {
+    if options.scope.parts.no_data {
+        header.optional_flags |= HEADER_FLAG_WITHOUT_DATA;
+    }
+    if !options.scope.takes_large_objects() {
         header.optional_flags |= HEADER_FLAG_WITHOUT_LARGE_OBJECTS;
     }
+    header.filters = options.scope.flags();
     // what the connection asked for may be a pooler's alias
     let named = leader.query("SELECT current_database() AS name").await?;
     header.database = named.only()?.text("name")?;
@@ -289,11 +345,32 @@ async fn header(
         .to_owned();
     header.encoding = encoding.to_owned();
     header.snapshot_time = snapshot.time;
+    let wanted = wanted_settings(options);
     header.settings = ROW_SETTINGS
         .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .map(|(name, usual)| {
+            let wanted = wanted.iter().find(|(wanted, _)| wanted == name);
+            let value = wanted.map_or(*usual, |(_, value)| value);
+            ((*name).to_owned(), value.to_owned())
+        })
         .collect();
     Ok(header)
+}
+
+/// Settings of the sessions that read, where they are not as usual.
+fn wanted_settings(options: &Options) -> Vec<(&'static str, String)> {
+    let mut wanted = Vec::new();
+    if options.scope.enable_row_security {
+        wanted.push(("row_security", "on".to_owned()));
+    }
+    if let Some(digits) = options.reading.extra_float_digits {
+        wanted.push(("extra_float_digits", digits.to_string()));
+    }
+    if !options.scope.patterns.foreign_data.is_empty() {
+        // what is asked for may be read; views still run nobody's code as us
+        wanted.push(("restrict_nonsystem_relation_kind", "view".to_owned()));
+    }
+    wanted
 }
 
 type KnownRows = Vec<(Vec<u8>, u64, EndRecord)>;

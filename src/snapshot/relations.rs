@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use bstr::BString;
 
+use crate::catalog::Scope;
 use crate::error::{Error, Result, ResultExt};
 use crate::postgres::{Oid, Row, Session};
 use crate::sql;
@@ -47,21 +48,36 @@ const LIST: &str = "
            coalesce(has_schema_privilege(n.oid, 'USAGE')
                     AND has_table_privilege(c.oid, 'SELECT'), true) AS readable,
            -- rows are read from the partitions themselves, whatever is said of their parent
-           c.relkind = 'r' AND row_security_active(c.oid) AS secured
+           c.relkind = 'r' AND row_security_active(c.oid) AS secured,
+           (SELECT d.refobjid FROM pg_depend d
+            WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+            LIMIT 1) AS extension
     FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_am a ON a.oid = c.relam
     WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND c.oid >= 16384
-      AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-      AND (NOT EXISTS (SELECT FROM pg_depend d
-                       WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+      AND (n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+               AND NOT EXISTS (SELECT FROM pg_depend d
+                               WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
            OR c.oid IN (SELECT unnest(e.extconfig) FROM pg_extension e))
     ORDER BY c.oid";
 
-/// By OID, ascending.
-pub async fn list(session: &mut Session) -> Result<Vec<Relation>> {
+/// Those that are wanted, by OID, ascending.
+pub async fn list(session: &mut Session, scope: &Scope) -> Result<Vec<Relation>> {
+    let chosen = scope.patterns.choose(session).await?;
     let rows = session.query(LIST).await.context("listing tables")?;
-    rows.iter().map(relation).collect()
+    let mut relations = Vec::new();
+    for row in &rows {
+        let relation = relation(row)?;
+        let is_wanted = match row.optional_number("extension")? {
+            None => chosen.relation(relation.oid, &relation.schema),
+            Some(extension) => chosen.configuration(relation.oid, &relation.schema, extension),
+        };
+        if is_wanted {
+            relations.push(relation);
+        }
+    }
+    Ok(relations)
 }
 
 fn relation(row: &Row) -> Result<Relation> {
@@ -213,7 +229,7 @@ pub async fn altered(leader: &mut Session, relations: &[Relation]) -> Result<Opt
 
 /// Sequences are not locked, but their values are read.
 const UNREADABLE_SEQUENCES: &str = "
-    SELECT n.nspname AS schema, c.relname AS name
+    SELECT c.oid, n.nspname AS schema, c.relname AS name
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND c.oid >= 16384
       AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
@@ -221,17 +237,26 @@ const UNREADABLE_SEQUENCES: &str = "
                       WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
       AND NOT coalesce(has_sequence_privilege(c.oid, 'SELECT')
                        AND has_schema_privilege(n.oid, 'USAGE'), true)
-    ORDER BY 1, 2";
+    ORDER BY 2, 3";
 
 /// All that cannot be read at once, and not each when its turn comes.
-pub async fn refuse_unreadable(leader: &mut Session, relations: &[Relation]) -> Result<()> {
+pub async fn refuse_unreadable(
+    leader: &mut Session,
+    relations: &[Relation],
+    scope: &Scope,
+) -> Result<()> {
+    let chosen = scope.patterns.choose(leader).await?;
     let mut unreadable = names(relations, |relation| !relation.readable);
     let rows = leader
         .query(UNREADABLE_SEQUENCES)
         .await
         .context("looking for sequences that cannot be read")?;
     for row in &rows {
-        unreadable.push(sql::qualified(row.bytes("schema")?, row.bytes("name")?).to_string());
+        let (schema, name) = (row.bytes("schema")?, row.bytes("name")?);
+        let oid = row.number("oid")?;
+        if scope.parts.takes_sequence_values() && chosen.relation(oid, schema) && chosen.data(oid) {
+            unreadable.push(sql::qualified(schema, name).to_string());
+        }
     }
     if !unreadable.is_empty() {
         return Err(Error::new(format!(
@@ -240,13 +265,17 @@ pub async fn refuse_unreadable(leader: &mut Session, relations: &[Relation]) -> 
         ))
         .hint("grant the role pg_read_all_data, or SELECT on these and USAGE on their schemas"));
     }
-    let secured = names(relations, |relation| relation.secured);
+    let hides_rows = |relation: &Relation| relation.secured && chosen.data(relation.oid);
+    let secured = match scope.parts.takes_rows() && !scope.enable_row_security {
+        true => names(relations, hides_rows),
+        false => Vec::new(),
+    };
     if !secured.is_empty() {
         return Err(Error::new(format!(
             "row-level security would hide rows from this role in {}",
             counted(secured, "table")
         ))
-        .hint("a backup must see every row: connect as a superuser, as a role with BYPASSRLS, or as the owner of these tables where it is not forced on the owner"));
+        .hint("a backup must see every row: connect as a superuser, as a role with BYPASSRLS, or as the owner of these tables where it is not forced on the owner; or take only what the role may see, with --enable-row-security"));
     }
     Ok(())
 }

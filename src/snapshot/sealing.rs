@@ -16,10 +16,12 @@ use std::thread::JoinHandle;
 use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
 
 use super::{Options, Output};
-use crate::archive::{ArchiveSummary, ArchiveWriter, BlockBuilder, Codec, SealedBlock};
+use crate::archive::{
+    ArchiveSummary, ArchiveWriter, BlockBuilder, Codec, SealedBlock, SetId, SetSummary, SetWriter,
+};
 use crate::error::{Error, Result};
 use crate::report::{Cancellation, Progress};
-use crate::storage::{LocalTarget, Replace, StdoutTarget};
+use crate::storage::{LocalFile, LocalTarget, Replace, StdoutTarget};
 
 /// Blocks of one worker in compression at once.
 const IN_COMPRESSION: usize = 2;
@@ -40,16 +42,120 @@ impl Sink {
         })
     }
 
-    /// Rereads what was written, then gives it its name.
-    fn commit(self, sync: bool, summary: &ArchiveSummary, run: &Cancellation) -> Result<()> {
+    /// Lets `check` reread what was written, then gives it its name.
+    fn commit(
+        self,
+        sync: bool,
+        run: &Cancellation,
+        check: impl FnOnce(&LocalFile) -> Result<()>,
+    ) -> Result<()> {
         match self {
             Sink::Stdout(..) => run.commit(),
             Sink::File(target) => target.commit(Replace::Yes, sync, |file| {
-                summary.check(file)?;
+                check(file)?;
                 run.commit()
             }),
         }
     }
+
+    fn is_file(&self) -> bool {
+        matches!(self, Sink::File(_))
+    }
+}
+
+/// Where an archive goes: it is the whole output, or one member of a set.
+pub enum Destination {
+    Alone(Option<Sink>),
+    /// The sink is taken while a member is written to it. What fails before that has harmed nothing;
+    /// after it, the set is lost with the sink.
+    Member(SetId, Option<Sink>),
+}
+
+impl Destination {
+    /// The file first: a folder that cannot be written to must not cost a lock.
+    pub fn alone(output: &Output, cancellation: &Arc<Cancellation>) -> Result<Destination> {
+        Ok(Destination::Alone(Some(Sink::open(output, cancellation)?)))
+    }
+
+    pub fn set(&self) -> Option<SetId> {
+        match self {
+            Destination::Alone(_) => None,
+            Destination::Member(id, _) => Some(*id),
+        }
+    }
+
+    pub fn take(&mut self) -> Result<Sink> {
+        let (Destination::Alone(sink) | Destination::Member(_, sink)) = self;
+        sink.take()
+            .ok_or_else(|| Error::new("the output was given up"))
+    }
+
+    /// Whether a member can still be written.
+    pub fn is_open(&self) -> bool {
+        let (Destination::Alone(sink) | Destination::Member(_, sink)) = self;
+        sink.is_some()
+    }
+
+    /// Takes back what a member was written to.
+    fn give_back(&mut self, written: Option<Sink>) {
+        if let Destination::Member(_, sink) = self {
+            *sink = written;
+        }
+    }
+}
+
+/// A thread that has the output. Dropped, it waits until the thread has let go of a file, which
+/// removes it. It does not wait for standard output: whoever reads that may have stopped reading, and
+/// nothing is to be removed.
+struct Thread {
+    to_file: bool,
+    handle: Option<JoinHandle<()>>,
+}
+
+impl Thread {
+    fn spawn(name: &str, to_file: bool, run: impl FnOnce() + Send + 'static) -> Result<Thread> {
+        let handle = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(run)
+            .map_err(|error| Error::new(format!("could not start a thread: {error}")))?;
+        Ok(Thread {
+            to_file,
+            handle: Some(handle),
+        })
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle.take()
+            && self.to_file
+        {
+            // the outcome is known or does not matter, only that the file has been let go of
+            let _ = handle.join();
+        }
+    }
+}
+
+/// Writes what ends a set, and gives the file its name.
+pub async fn end_set(
+    set: SetWriter,
+    mut sink: Sink,
+    sync: bool,
+    cancellation: &Arc<Cancellation>,
+) -> Result<SetSummary> {
+    let run = Arc::clone(cancellation);
+    let (done, outcome) = oneshot::channel();
+    let _thread = Thread::spawn("set writer", sink.is_file(), move || {
+        let ended = set.finish(&mut sink).and_then(|summary| {
+            sink.commit(sync, &run, |file| summary.check(file))?;
+            Ok(summary)
+        });
+        // the receiver is gone only if the run has been dropped
+        let _ = done.send(ended);
+    })?;
+    outcome
+        .await
+        .map_err(|_| Error::new("the thread that writes the set has died"))?
 }
 
 impl Write for Sink {
@@ -72,16 +178,13 @@ impl Write for Sink {
     }
 }
 
-/// The writer's thread, and what workers need to reach it. Dropped before it has finished, it
-/// waits for the thread to let go of the file, which removes it. It does not wait for standard
-/// output: whoever reads that may have stopped reading, and nothing is to be removed.
+/// The writer's thread, and what workers need to reach it.
 pub struct Writer {
-    to_file: bool,
-    thread: Option<JoinHandle<()>>,
-    /// Sent when the file has been let go of.
-    outcome: oneshot::Receiver<Result<ArchiveSummary>>,
+    /// Sent when the file has been let go of, or is handed back as that of a set.
+    outcome: oneshot::Receiver<Result<(ArchiveSummary, Option<Sink>)>>,
     queue: Option<mpsc::Sender<Message>>,
     shared: Arc<Shared>,
+    thread: Thread,
 }
 
 enum Message {
@@ -102,6 +205,7 @@ struct Shared {
 impl Writer {
     pub fn start(
         archive: ArchiveWriter<Sink>,
+        destination: &Destination,
         options: &Options,
         progress: Arc<Progress>,
         cancellation: &Arc<Cancellation>,
@@ -114,27 +218,28 @@ impl Writer {
             abandoned: AtomicBool::new(false),
         });
         let in_thread = Arc::clone(&shared);
-        let to_file = matches!(archive.sink(), Sink::File(_));
+        let to_file = archive.sink().is_file();
+        let is_member = destination.set().is_some();
         let (run, sync) = (Arc::clone(cancellation), options.sync);
         let (done, outcome) = oneshot::channel();
-        let thread = std::thread::Builder::new()
-            .name("archive writer".to_owned())
-            .spawn(move || {
-                let written = write_all(archive, messages, &in_thread, &progress);
-                let outcome = written.and_then(|archive| {
-                    let (sink, summary) = archive.finish()?;
-                    sink.commit(sync, &summary, &run).map(|()| summary)
-                });
-                // the receiver is gone only if the run has been dropped
-                let _ = done.send(outcome);
-            })
-            .map_err(|error| Error::new(format!("could not start a thread: {error}")))?;
+        let thread = Thread::spawn("archive writer", to_file, move || {
+            let written = write_all(archive, messages, &in_thread, &progress);
+            let outcome = written.and_then(|archive| {
+                let (sink, summary) = archive.finish()?;
+                if is_member {
+                    return Ok((summary, Some(sink)));
+                }
+                sink.commit(sync, &run, |file| summary.check(file))?;
+                Ok((summary, None))
+            });
+            // the receiver is gone only if the run has been dropped
+            let _ = done.send(outcome);
+        })?;
         Ok(Writer {
-            to_file,
-            thread: Some(thread),
             outcome,
             queue: Some(queue),
             shared,
+            thread,
         })
     }
 
@@ -149,16 +254,19 @@ impl Writer {
     }
 
     /// Waits for all blocks to be written, index and trailer after them, and for the file to have
-    /// its name. All sealers must be gone.
-    pub async fn finish(mut self) -> Result<ArchiveSummary> {
+    /// its name; or, as a member of a set, for the set to have its output back. All sealers must be
+    /// gone.
+    pub async fn finish(mut self, destination: &mut Destination) -> Result<ArchiveSummary> {
         self.queue = None;
-        self.outcome().await
+        let (summary, sink) = self.outcome().await?;
+        destination.give_back(sink);
+        Ok(summary)
     }
 
     /// What the thread failed with, if it did; otherwise `error`, which then came first.
     pub async fn failure(mut self, error: Error) -> Error {
         self.abandon();
-        if !self.to_file && error.message() != WRITER_GONE {
+        if !self.thread.to_file && error.message() != WRITER_GONE {
             return error;
         }
         match self.outcome().await {
@@ -176,7 +284,7 @@ impl Writer {
     }
 
     /// May be dropped while it waits: the thread is still this writer's.
-    async fn outcome(&mut self) -> Result<ArchiveSummary> {
+    async fn outcome(&mut self) -> Result<(ArchiveSummary, Option<Sink>)> {
         (&mut self.outcome)
             .await
             .map_err(|_| Error::new("the thread that writes the archive has died"))?
@@ -184,14 +292,9 @@ impl Writer {
 }
 
 impl Drop for Writer {
+    /// Then the thread is waited for.
     fn drop(&mut self) {
         self.abandon();
-        if let Some(thread) = self.thread.take()
-            && self.to_file
-        {
-            // the outcome is known or does not matter, only that the file has been let go of
-            let _ = thread.join();
-        }
     }
 }
 

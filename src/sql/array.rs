@@ -54,6 +54,19 @@ pub fn parse(text: &[u8]) -> Result<Vec<Option<BString>>> {
     }
 }
 
+/// An element as an array's text form takes any.
+pub fn element(text: &[u8]) -> BString {
+    let mut quoted = BString::from("\"");
+    for &byte in text {
+        if matches!(byte, b'"' | b'\\') {
+            quoted.push(b'\\');
+        }
+        quoted.push(byte);
+    }
+    quoted.push(b'"');
+    quoted
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

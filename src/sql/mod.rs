@@ -8,8 +8,10 @@ pub mod array;
 pub mod granted;
 mod keywords;
 pub mod privileges;
+pub mod psql;
 mod quote;
+pub mod renaming;
 mod text;
 
-pub use quote::{dollar_quoted, identifier, literal, qualified};
-pub use text::{join, render, statements};
+pub use quote::{dollar_quoted, identifier, literal, push_literal_part, qualified};
+pub use text::{find_unquoted, join, render, statements};

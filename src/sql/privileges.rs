@@ -8,6 +8,8 @@
 //! table's full rights on PostgreSQL 15 are therefore a list: they had no MAINTAIN in them, and a
 //! newer server must not read it into them.
 
+use std::collections::HashSet;
+
 use bstr::{BStr, BString, ByteSlice};
 
 use super::array;
@@ -177,6 +179,18 @@ pub(super) fn parse_acl(text: &BStr) -> Result<Vec<AclItem>> {
         .flatten()
         .map(|item| AclItem::parse(&item))
         .collect()
+}
+
+/// An ACL as aclitem[] prints it, without items that name any of these roles.
+pub fn acl_without(acl: &BStr, roles: &HashSet<BString>) -> Result<BString> {
+    let mut kept = Vec::new();
+    for text in array::parse(acl)?.into_iter().flatten() {
+        let item = AclItem::parse(&text)?;
+        if !roles.contains(&item.grantee) && !roles.contains(&item.grantor) {
+            kept.push(array::element(&text));
+        }
+    }
+    Ok([b"{", join(kept, ",").as_slice(), b"}"].concat().into())
 }
 
 /// Takes a name off the front of an ACL item; ends at `=` or the end.
@@ -395,6 +409,22 @@ mod tests {
     }
 
     const BASE: &str = "{own=arwdDxtm/own}";
+
+    #[test]
+    fn items_of_roles_that_are_gone_are_left_out() {
+        let gone = HashSet::from([BString::from("16384")]);
+        let without = acl_without(
+            r#"{own=r/own,16384=r*/own,"\"a \\\\ \"\"b\"=r/own",bob=r/16384,16385=r/own}"#.into(),
+            &gone,
+        );
+        let without = without.unwrap();
+        assert_eq!(
+            without,
+            r#"{"own=r/own","\"a \\\\ \"\"b\"=r/own","16385=r/own"}"#
+        );
+        assert_eq!(acl_without(without.as_bstr(), &gone).unwrap(), without);
+        assert_eq!(acl_without("{}".into(), &gone).unwrap(), "{}");
+    }
 
     #[test]
     fn equal_acls_need_nothing() {

@@ -44,6 +44,16 @@ pub fn literal(value: impl AsRef<[u8]>) -> BString {
     text
 }
 
+/// Appends a part of a value, for between single quotes under standard_conforming_strings.
+pub fn push_literal_part(text: &mut Vec<u8>, part: &[u8]) {
+    for piece in part.split_inclusive(|&byte| byte == b'\'') {
+        text.extend_from_slice(piece);
+        if piece.ends_with(b"'") {
+            text.push(b'\'');
+        }
+    }
+}
+
 /// A value in dollar quotes, between tags that it cannot end early.
 pub fn dollar_quoted(value: impl AsRef<[u8]>) -> BString {
     let value = value.as_ref();
@@ -113,6 +123,15 @@ mod tests {
         ] {
             assert_eq!(dollar_quoted(value), expected);
         }
+    }
+
+    #[test]
+    fn parts_of_literals_double_quotes_alone() {
+        let mut text = Vec::new();
+        for part in ["", "a'", "'b", "\\c"] {
+            push_literal_part(&mut text, part.as_bytes());
+        }
+        assert_eq!(text, b"a''''b\\c");
     }
 
     #[test]

@@ -36,6 +36,25 @@ pub fn statements(text: &[u8]) -> Vec<&[u8]> {
     found
 }
 
+/// Where a text first occurs outside of quotes.
+pub fn find_unquoted(text: &[u8], wanted: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+        if rest.starts_with(wanted) {
+            return Some(at);
+        }
+        at += match rest[0] {
+            b'"' => 1 + end_of_quote(&rest[1..], b'"', false),
+            b'\'' => {
+                let escapes = at >= 1 && matches!(text[at - 1], b'E' | b'e');
+                1 + end_of_quote(&rest[1..], b'\'', escapes)
+            }
+            _ => 1,
+        };
+    }
+    None
+}
+
 /// Behind the first `;` that stands in no quotes.
 fn end_of_statement(text: &[u8]) -> usize {
     let mut at = 0;
@@ -98,6 +117,14 @@ mod tests {
             ]
         );
         assert!(statements(b" \n").is_empty());
+    }
+
+    #[test]
+    fn what_stands_in_quotes_is_not_found() {
+        let text = b"GRANT \" TO \"\" TO \" TO E'\\' TO ' TO x";
+        assert_eq!(find_unquoted(text, b" TO "), Some(18));
+        assert_eq!(find_unquoted(text, b" TO x"), Some(31));
+        assert_eq!(find_unquoted(text, b"missing"), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod read_at;
 mod target;
 
 pub use local::LocalFile;
-pub use read_at::ReadAt;
+pub use read_at::{ReadAt, Window};
 pub use target::{LocalTarget, Replace, StdoutTarget, write_error};
 
 #[cfg(test)]

@@ -56,3 +56,47 @@ impl<T: ReadAt + ?Sized> ReadAt for Arc<T> {
         (**self).read_exact_at(offset, buffer)
     }
 }
+
+/// A part of something, as if it were all: a member of a set.
+#[derive(Debug)]
+pub struct Window<R> {
+    source: R,
+    offset: u64,
+    length: u64,
+}
+
+impl<R: ReadAt> Window<R> {
+    /// Fails where the source does not reach so far.
+    pub fn new(source: R, offset: u64, length: u64) -> Result<Window<R>> {
+        match offset.checked_add(length) {
+            Some(end) if end <= source.size()? => Ok(Window {
+                source,
+                offset,
+                length,
+            }),
+            _ => Err(Error::new("read past the end")),
+        }
+    }
+
+    pub fn whole(source: R) -> Result<Window<R>> {
+        let length = source.size()?;
+        Window::new(source, 0, length)
+    }
+}
+
+impl<R: ReadAt> ReadAt for Window<R> {
+    fn size(&self) -> Result<u64> {
+        Ok(self.length)
+    }
+
+    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let inside = offset
+            .checked_add(buffer.len() as u64)
+            .is_some_and(|end| end <= self.length);
+        if !inside {
+            return Err(Error::new("read past the end"));
+        }
+        // no overflow: it lies within the source
+        self.source.read_exact_at(self.offset + offset, buffer)
+    }
+}

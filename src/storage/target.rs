@@ -331,7 +331,7 @@ fn cannot_create(path: &Path, folder: &Path, error: &io::Error) -> Error {
 
 const FREE_SPACE: &str = "free some space or choose another place; nothing was left behind";
 const FREE_SPACE_BEHIND_STDOUT: &str =
-    "free some space or choose another place; what was written until then is no archive";
+    "free some space or choose another place; what was written until then is not complete";
 
 /// What went wrong with standard output.
 #[derive(Debug)]
@@ -360,7 +360,7 @@ pub fn write_error(error: io::Error) -> Error {
         io::ErrorKind::FileTooLarge => {
             error.hint("the file system or a limit of the process does not allow larger files")
         }
-        io::ErrorKind::BrokenPipe => error.hint("the program reading the archive ended early"),
+        io::ErrorKind::BrokenPipe => error.hint("the program reading the output ended early"),
         _ => error,
     }
 }

@@ -332,6 +332,7 @@ fn snapshots_of_a_moving_database(major: u32) {
         let (hook, tried) = hooked::at(Window::Copying, || {});
         let options = Options {
             jobs: 4,
+            reading: Default::default(),
             least_slice: 64 << 10,
             ..hooked::options(&file, Some(hook))
         };

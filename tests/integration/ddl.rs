@@ -158,6 +158,7 @@ fn splitting(file: &str, hook: rdump::snapshot::WindowHook) -> Options {
     Options {
         jobs: 4,
         // a page: every table is split
+        reading: Default::default(),
         least_slice: 8192,
         ..hooked::options(file, Some(hook))
     }

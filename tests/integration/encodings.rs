@@ -7,7 +7,7 @@ use crate::support::{self, IGNORED_LINES, Server, TestDatabase, run_ok, server};
 
 /// Above 127, each of these is a letter in LATIN1 and in WIN1252; in WIN1252 0x80 is the euro sign
 /// too, and SQL_ASCII takes anything.
-const ENCODINGS: [(&str, &[u8]); 3] = [
+pub const ENCODINGS: [(&str, &[u8]); 3] = [
     ("SQL_ASCII", b"\x80\xe9\xff"),
     ("LATIN1", b"\xe4\xe9\xff"),
     ("WIN1252", b"\x80\xe9\x8a"),
@@ -41,7 +41,7 @@ CREATE SEQUENCE "sequence {}" START 42;
 SELECT nextval('"sequence {}"');
 "#;
 
-fn filled(encoding: &str, letters: &[u8]) -> Vec<u8> {
+pub fn filled(encoding: &str, letters: &[u8]) -> Vec<u8> {
     let mut script = Vec::new();
     let text = SCHEMA.replace("[encoding]", encoding);
     for (number, piece) in text.split("{}").enumerate() {
@@ -54,7 +54,7 @@ fn filled(encoding: &str, letters: &[u8]) -> Vec<u8> {
 }
 
 /// psql, fed bytes as they are.
-fn sql_bytes(database: &TestDatabase, script: &[u8]) {
+pub fn sql_bytes(database: &TestDatabase, script: &[u8]) {
     let mut psql = database.server.program("psql");
     psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d"]);
     psql.arg(&database.name).args(["-f", "-"]);
@@ -82,7 +82,7 @@ fn dump(judge: &Server, database: &TestDatabase, options: &[&str]) -> Vec<u8> {
 /// The dump with definitions and rows: rows too come in one order, as they were loaded on one
 /// connection into an empty table.
 #[track_caller]
-fn assert_same_dump(source: &TestDatabase, target: &TestDatabase, options: &[&str]) {
+pub fn assert_same_dump(source: &TestDatabase, target: &TestDatabase, options: &[&str]) {
     let expected = dump(source.server, source, options);
     let actual = dump(target.server, target, options);
     assert!(

@@ -76,6 +76,19 @@ const CASES: &[(&str, &[&[&str]])] = &[
             &["-T", "item acting"],
         ],
     ),
+    (
+        "",
+        &[
+            &["--section=pre-data"],
+            &["--section=data"],
+            &["--section=post-data"],
+        ],
+    ),
+    ("", &[&["--section=pre-data", "--section=data"]]),
+    ("", &[&["-s"], &["-a", "--disable-triggers"]]),
+    ("sales", &[&["-n", "sales", "--section=pre-data"]]),
+    ("", &[&["--no-table-access-method", "--no-publications"]]),
+    ("", &[&["-n", "sales"], &["--no-data-for-failed-tables"]]),
     ("", &[&[], &["-c", "--if-exists"]]),
     ("", &[&[], &["-c"]]),
     (

@@ -37,6 +37,7 @@ pub fn options(file: &str, hook: Option<WindowHook>) -> Options {
         lock_wait: Duration::from_secs(30),
         sync: false,
         scope: Scope::default(),
+        reading: Default::default(),
         least_slice: rdump::snapshot::LEAST_SLICE,
         window_hook: hook,
     }

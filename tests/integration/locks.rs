@@ -52,6 +52,7 @@ fn a_waiting_access_exclusive_lock() {
             };
             let options = Options {
                 jobs: 4,
+                reading: Default::default(),
                 least_slice: 256 << 10,
                 ..hooked::options(&file, Some(hook))
             };
@@ -351,7 +352,7 @@ fn waits_for_locks_are_told() {
                 lock_patience: PATIENCE,
                 ..rdump::restore::Options::default()
             };
-            options.selection.data_only = true;
+            options.selection.parts.no_schema = true;
             let input = rdump::restore::Input::File(archive.into());
             let connector = hooked::connector(&conninfo);
             let report = rdump::restore::run(connector, input, options, progress).await?;

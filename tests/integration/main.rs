@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod catalog_scale;
 mod consistency;
 mod data_only;
 mod ddl;
@@ -11,12 +12,28 @@ mod encodings;
 mod errors;
 mod filters;
 mod fixtures;
+mod forgotten;
 mod harness;
 mod hooked;
 mod killed;
+mod kinds;
+mod labels;
+mod least_privilege;
 mod locks;
+mod names;
+mod parallel_restores;
 mod pooler;
 mod privileges;
 mod proof;
+mod quoting;
+mod real_extensions;
+mod restore_flags;
+mod role_maps;
 mod round_trip;
+mod script;
+mod sets;
+mod snapshot_filters;
 mod standby;
+mod statistics;
+mod table_restores;
+mod transaction_size;

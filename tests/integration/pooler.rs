@@ -188,6 +188,7 @@ fn transaction_mode() {
             assert!(!finished.stderr.contains("warning"), "{}", finished.stderr);
             let options = rdump::snapshot::Options {
                 jobs: 4,
+                reading: Default::default(),
                 least_slice: 8192,
                 ..hooked::options(&folder.file("split.rdump"), None)
             };
@@ -282,7 +283,7 @@ fn waits_for_locks_are_told() {
             lock_patience: patience,
             ..rdump::restore::Options::default()
         };
-        options.selection.data_only = true;
+        options.selection.parts.no_schema = true;
         options.selection.tables = vec!["large".into()];
         let input = rdump::restore::Input::File(archive.into());
         let connector = hooked::connector(&conninfo);

@@ -6,9 +6,6 @@ use crate::support::{
     self, Server, TestDatabase, assert_same_schema, row_counts_and_hashes, server,
 };
 
-/// From, to: every round trip on both, and an upgrade.
-const PAIRS: [(u32, u32); 3] = [(15, 15), (18, 18), (15, 18)];
-
 /// How an archive is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
@@ -52,7 +49,12 @@ fn through_rdump(
 }
 
 /// The restored database equals its source; across versions, what pg_dump and psql made of it.
-fn check_round_trip(source: &TestDatabase, target: &'static Server, prefix: &str, way: Way) {
+fn check_round_trip(
+    source: &TestDatabase,
+    target: &'static Server,
+    prefix: &str,
+    way: Way,
+) -> TestDatabase {
     let restored = through_rdump(source, target, prefix, way);
     if source.server.major == target.major {
         assert_same_schema(source, &restored);
@@ -64,11 +66,12 @@ fn check_round_trip(source: &TestDatabase, target: &'static Server, prefix: &str
         row_counts_and_hashes(source),
         row_counts_and_hashes(&restored)
     );
+    restored
 }
 
 #[test]
 fn the_sample_database() {
-    for (from, to) in PAIRS {
+    for (from, to) in support::pairs() {
         let source = server(from).create_database("shop");
         support::load_sample(&source, 1);
         check_round_trip(&source, server(to), "shop_restored", Way::File);
@@ -119,7 +122,7 @@ fn from_standard_input() {
 
 #[test]
 fn pgbench() {
-    for (from, to) in PAIRS {
+    for (from, to) in support::pairs() {
         let source = server(from).create_database("pgbench");
         let scale = if support::soak() { "50" } else { "2" };
         source
@@ -131,7 +134,7 @@ fn pgbench() {
 
 #[test]
 fn two_thousand_tables() {
-    for (from, to) in PAIRS {
+    for (from, to) in support::pairs() {
         let source = server(from).create_database("many");
         source.sql(
             "SELECT format('CREATE TABLE t%s (id serial PRIMARY KEY, name text NOT NULL, parent integer); \
@@ -147,8 +150,9 @@ fn two_thousand_tables() {
 /// Every fixture of `fixtures/kinds`, alone and all together in one database.
 #[test]
 fn every_kind_of_object() {
-    for (from, to) in PAIRS {
+    for (from, to) in support::pairs() {
         server(from).ensure_roles();
+        server(to).ensure_roles();
         server(to).copy_roles(server(from));
         let together = server(from).create_database("kinds");
         let mut failed = Vec::new();
@@ -160,12 +164,13 @@ fn every_kind_of_object() {
             let alone = server(from).create_database(&format!("kind_{kind}"));
             support::load_kind(&alone, &kind);
             let outcome = std::panic::catch_unwind(|| {
-                check_round_trip(
+                let restored = check_round_trip(
                     &alone,
                     server(to),
                     &format!("kind_{kind}_restored"),
                     Way::Stream,
                 );
+                support::check_kind(&restored, from, &kind);
             });
             if outcome.is_err() {
                 failed.push(kind);

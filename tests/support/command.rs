@@ -2,7 +2,10 @@
 
 use std::ffi::OsStr;
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+
+use nix::libc;
 
 /// What a program left behind when it ended.
 #[derive(Debug)]
@@ -49,7 +52,14 @@ pub fn run(command: &mut Command, input: &[u8]) -> Finished {
 /// As [`run`], for a command that must succeed.
 pub fn run_ok(command: &mut Command, input: &[u8]) -> Finished {
     let finished = run(command, input);
-    assert_eq!(finished.code, 0, "{command:?} failed:\n{}", finished.stderr);
+    assert_eq!(
+        finished.code,
+        0,
+        "{command:?} failed:\n{}{}",
+        finished.stderr,
+        // an archive would be of no use here
+        std::str::from_utf8(&finished.stdout).unwrap_or_default()
+    );
     finished
 }
 
@@ -68,7 +78,24 @@ pub fn rdump_command<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
         }
     }
     command.env("HOME", "/nonexistent").env("NO_COLOR", "1");
+    heed_signals(&mut command);
     command
+}
+
+/// Signals that whoever started the tests has ignored (nohup, a shell's `&`) would stay ignored in
+/// what the tests start.
+pub fn heed_signals(command: &mut Command) {
+    let reset = || {
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM] {
+            // SAFETY: signal() touches no memory, and is safe between fork and exec.
+            if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
+                return Err(std::io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: `reset` allocates nothing and takes no lock.
+    unsafe { command.pre_exec(reset) };
 }
 
 /// Runs `rdump ARGUMENTS`.

@@ -14,19 +14,58 @@
 //! Everything here is synchronous and panics with the reason when it fails.
 #![allow(dead_code, unused_imports)]
 
+mod checks;
 mod command;
 mod judge;
 mod server;
 
-pub use command::{Finished, rdump, rdump_command, rdump_ok, run, run_ok};
+pub use checks::{check_kind, checked_kinds};
+pub use command::{Finished, heed_signals, rdump, rdump_command, rdump_ok, run, run_ok};
 pub use judge::{
     IGNORED_LINES, assert_same_rows, assert_same_schema, difference, normalise_dump,
     row_counts_and_hashes,
 };
-pub use server::{SMALL_DISK, Server, TestDatabase, server};
+pub use server::{SMALL_DISK, Server, TestDatabase, extensions_image, quote_identifier, server};
 
-/// The servers that every round trip is tested on.
+/// The servers that every test runs on.
 pub const VERSIONS: [u32; 2] = [15, 18];
+
+/// The servers that round trips are tested on: [`VERSIONS`], with 17 where its image is on this
+/// machine, or those that `RDUMP_TEST_MAJORS` lists ("15,17,18").
+pub fn majors() -> &'static [u32] {
+    static MAJORS: std::sync::OnceLock<Vec<u32>> = std::sync::OnceLock::new();
+    MAJORS.get_or_init(|| {
+        if let Ok(list) = std::env::var("RDUMP_TEST_MAJORS") {
+            let mut majors: Vec<u32> = list
+                .split(',')
+                .map(|major| major.trim().parse())
+                .collect::<Result<_, _>>()
+                .expect("RDUMP_TEST_MAJORS lists major versions, as 15,17,18");
+            majors.sort_unstable();
+            majors.dedup();
+            return majors;
+        }
+        let mut majors = VERSIONS.to_vec();
+        let mut inspect = std::process::Command::new("docker");
+        inspect.args(["image", "inspect", "--format", "{{.Id}}", "postgres:17"]);
+        if run(&mut inspect, b"").code == 0 {
+            majors.insert(1, 17);
+        }
+        majors
+    })
+}
+
+/// From, to: every round trip on each server of [`majors`], the upgrades to the next of them, and the
+/// one from the oldest to the newest.
+pub fn pairs() -> Vec<(u32, u32)> {
+    let majors = majors();
+    let mut pairs: Vec<(u32, u32)> = majors.iter().map(|major| (*major, *major)).collect();
+    pairs.extend(majors.windows(2).map(|two| (two[0], two[1])));
+    if majors.len() > 2 {
+        pairs.push((majors[0], majors[majors.len() - 1]));
+    }
+    pairs
+}
 
 /// A file of `fixtures/`, as text.
 pub fn fixture(path: &str) -> String {
@@ -48,7 +87,7 @@ pub fn load_sample(database: &TestDatabase, scale: u32) {
     ));
 }
 
-/// The names of `fixtures/kinds/NAME.sql`, without those of one version.
+/// The names of `fixtures/kinds/NAME.sql`, without those of one version and checks.
 pub fn kinds() -> std::collections::BTreeSet<String> {
     std::fs::read_dir(fixture_path("kinds"))
         .expect("reading fixtures/kinds")
@@ -60,7 +99,9 @@ pub fn kinds() -> std::collections::BTreeSet<String> {
                 .expect("a plain name")
         })
         .filter_map(|file| file.strip_suffix(".sql").map(str::to_owned))
-        .filter(|name| !name.starts_with('_') && !name.ends_with(".18"))
+        .filter(|name| {
+            !name.starts_with('_') && !name.ends_with(".18") && !name.ends_with(".check")
+        })
         .collect()
 }
 

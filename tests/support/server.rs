@@ -1,8 +1,8 @@
 //! One PostgreSQL container per major version and test process, and databases in them.
 
 use std::process::Command;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdump::postgres::disposable::{Watchdog, ensure_image};
@@ -14,6 +14,8 @@ use tokio_postgres::NoTls;
 use super::command::{run, run_ok};
 
 const PASSWORD: &str = "test-password";
+/// The images with packages of extensions.
+const EXTENSIONS: &str = "rdump-extensions";
 const LABEL: &str = "org.rdump.test-process";
 /// Where [`Server::start_with_small_disk`] has it.
 pub const SMALL_DISK: &str = "/small-disk";
@@ -34,8 +36,13 @@ pub struct Server {
 
 /// The shared server of this major version, started on first use.
 pub fn server(major: u32) -> &'static Server {
-    static SHARED: [(u32, OnceLock<Result<Server, String>>); 2] =
-        [(15, OnceLock::new()), (18, OnceLock::new())];
+    static SHARED: [(u32, OnceLock<Result<Server, String>>); 5] = [
+        (14, OnceLock::new()),
+        (15, OnceLock::new()),
+        (16, OnceLock::new()),
+        (17, OnceLock::new()),
+        (18, OnceLock::new()),
+    ];
     let (_, slot) = SHARED
         .iter()
         .find(|(known, _)| *known == major)
@@ -44,6 +51,57 @@ pub fn server(major: u32) -> &'static Server {
         Ok(server) => server,
         Err(reason) => panic!("{reason}"),
     }
+}
+
+/// Whether there is an image of this version with the extensions that Debian has packages of. It is
+/// built, which takes minutes, only where `RDUMP_TEST_EXTENSIONS` lists the version ("15,18") or in
+/// the long variants.
+pub fn extensions_image(major: u32) -> bool {
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let _turn = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+    let tag = format!("{EXTENSIONS}:{major}");
+    let mut inspect = Command::new("docker");
+    inspect.args(["image", "inspect", "--format", "{{.Id}}", &tag]);
+    if run(&mut inspect, b"").code == 0 {
+        return true;
+    }
+    let listed = std::env::var("RDUMP_TEST_EXTENSIONS").unwrap_or_default();
+    let wanted = listed
+        .split(',')
+        .any(|version| version.trim() == major.to_string());
+    if !wanted && !super::soak() {
+        eprintln!("no image {tag}; RDUMP_TEST_EXTENSIONS={major} builds it");
+        return false;
+    }
+    let mut build = Command::new("bash");
+    build
+        .arg(super::fixture_path("images/build"))
+        .args([&major.to_string(), &tag])
+        .args(["postgis-3", "pgvector", "cron", "partman", "pgaudit"]);
+    let built = run(&mut build, b"");
+    eprint!("{}", built.stderr);
+    assert_eq!(built.code, 0, "image {tag} could not be built");
+    true
+}
+
+/// `fixtures/labels` as a library that a server of this version loads.
+fn compile_labels(major: u32) -> Result<Vec<u8>, String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let library = folder.path().join("rdump_labels.so");
+    let mut compiler = Command::new("cc");
+    compiler
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .arg(&library)
+        .arg(format!("-DMAJOR={major}"))
+        .arg(super::fixture_path("labels/rdump_labels.c"));
+    let finished = run(&mut compiler, b"");
+    if finished.code != 0 {
+        return Err(format!(
+            "fixtures/labels does not compile:\n{}",
+            finished.stderr
+        ));
+    }
+    std::fs::read(&library).map_err(|error| error.to_string())
 }
 
 /// testcontainers is asynchronous; tests are not. The runtime lives as long as the process.
@@ -78,16 +136,24 @@ impl Server {
 
     /// As [`Server::start`]; the error holds the end of the server's log.
     pub fn try_start(major: u32, options: &[&str]) -> Result<Server, String> {
-        Server::try_start_with(major, options, None)
+        Server::try_start_with("postgres", major, options, None)
+    }
+
+    /// As [`Server::start`], from the image that [`extensions_image`] makes sure of.
+    pub fn start_with_extensions(major: u32, options: &[&str]) -> Server {
+        Server::try_start_with(EXTENSIONS, major, options, None)
+            .unwrap_or_else(|reason| panic!("{reason}"))
     }
 
     /// As [`Server::start`], with a small disk of this size mounted at [`SMALL_DISK`].
     pub fn start_with_small_disk(major: u32, bytes: i64) -> Server {
         let disk = Mount::tmpfs_mount(SMALL_DISK).with_size_bytes(bytes);
-        Server::try_start_with(major, &[], Some(disk)).unwrap_or_else(|reason| panic!("{reason}"))
+        Server::try_start_with("postgres", major, &[], Some(disk))
+            .unwrap_or_else(|reason| panic!("{reason}"))
     }
 
     fn try_start_with(
+        image: &str,
         major: u32,
         options: &[&str],
         mount: Option<Mount>,
@@ -115,16 +181,21 @@ impl Server {
             "max_wal_size=8GB",
             "max_prepared_transactions=20",
             "autovacuum_naptime=1h",
+            // fixtures/labels
+            "session_preload_libraries=rdump_labels",
         ] {
             arguments.extend(["-c", setting]);
         }
         arguments.extend(options);
 
+        let labels = compile_labels(major)?;
         let started = block_on(async {
-            ensure_image(major, &mut |line| eprintln!("{line}"))
-                .await
-                .map_err(|error| error.to_string())?;
-            let mut request = GenericImage::new("postgres", &major.to_string())
+            if image == "postgres" {
+                ensure_image(major, &mut |line| eprintln!("{line}"))
+                    .await
+                    .map_err(|error| error.to_string())?;
+            }
+            let mut request = GenericImage::new(image, &major.to_string())
                 .with_exposed_port(5432.tcp())
                 .with_container_name(&name)
                 .with_label(LABEL, process.to_string())
@@ -138,6 +209,10 @@ impl Server {
                     super::fixture_path(&format!("extensions/{file}")),
                 );
             }
+            request = request.with_copy_to(
+                format!("/usr/lib/postgresql/{major}/lib/rdump_labels.so"),
+                labels,
+            );
             if let Some(mount) = mount {
                 request = request.with_mount(mount);
             }
@@ -164,8 +239,8 @@ impl Server {
             std::mem::forget(container);
             Ok((host, port, bridge))
         });
-        let (host, port, bridge_address) = started
-            .map_err(|reason: String| format!("postgres:{major} did not start: {reason}"))?;
+        let (host, port, bridge_address) =
+            started.map_err(|reason: String| format!("{image}:{major} did not start: {reason}"))?;
         Ok(Server {
             major,
             host,
@@ -261,6 +336,38 @@ impl Server {
         let mut command = self.program("pg_dump");
         command.args(arguments).arg("-d").arg(conninfo);
         run_ok(&mut command, b"").text()
+    }
+
+    /// What this server's own pg_dumpall prints of this or of another server.
+    pub fn pg_dumpall(&self, arguments: &[&str], of: &Server) -> String {
+        let mut command = self.program("pg_dumpall");
+        command
+            .args(arguments)
+            .args(["-U", "postgres", "-l", "postgres"]);
+        if of.container != self.container {
+            command.args(["-h", &of.bridge_address, "-p", "5432"]);
+        }
+        run_ok(&mut command, b"").text()
+    }
+
+    /// Runs a psql script as it stands, as pg_dumpall prints it: errors do not end it.
+    pub fn replay(&self, script: &str) -> String {
+        let mut command = self.program("psql");
+        command.args(["-X", "-q", "-U", "postgres", "-d", "postgres", "-f", "-"]);
+        run_ok(&mut command, script.as_bytes()).stderr
+    }
+
+    /// The rows of a query: columns separated by `|`, no header, no last newline.
+    pub fn query_text(&self, database: &str, sql: &str) -> String {
+        let rows = self.psql(database, &["-q", "-A", "-t"], sql);
+        rows.strip_suffix('\n').unwrap_or(&rows).to_owned()
+    }
+
+    /// Runs a shell script in the container, as root.
+    pub fn shell(&self, script: &str) {
+        let mut command = Command::new("docker");
+        command.args(["exec", &self.container, "sh", "-c", script]);
+        run_ok(&mut command, b"");
     }
 
     /// pgbench, on one of this server's databases.

@@ -49,7 +49,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Aggregate>> {
     };
     let mut aggregates = Vec::new();
     for row in &rows {
-        let mut identity = Identity::in_schema(class::PROC, row)?.with_privileges(row)?;
+        let mut identity = Identity::in_schema(class::PROC, row)?.with_privileges(reader, row)?;
         if reader.admit(&mut identity) {
             aggregates.push(Aggregate {
                 argument_types: row.text("argument_types")?,

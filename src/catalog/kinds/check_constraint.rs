@@ -39,6 +39,7 @@ pub(super) struct InlineCheck {
 pub(super) async fn read_inline(
     reader: &mut Reader<'_>,
 ) -> Result<HashMap<Oid, Vec<InlineCheck>>> {
+    let wanted = reader.of_wanted();
     let rows = reader
         .query(
             "check constraints",
@@ -48,7 +49,7 @@ pub(super) async fn read_inline(
                  FROM pg_constraint k
                  JOIN pg_class c ON c.oid = k.conrelid
                  {OWNER_JOINS}
-                 WHERE k.contype = 'c' AND k.convalidated AND {USER_SCHEMAS}
+                 WHERE k.contype = 'c' AND k.convalidated AND {USER_SCHEMAS} AND {wanted}
                  ORDER BY k.conrelid, k.conname"
             ),
         )
@@ -71,6 +72,7 @@ pub(super) async fn read_inline(
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<CheckConstraint>> {
     // inherited ones come with the parent, except that a partition must have them to be attached;
     // what was never validated comes after the rows, and so must its comment
+    let wanted = reader.of_wanted();
     let rows = reader
         .query(
             "check constraints",
@@ -91,7 +93,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<CheckConstraint>> {
                  {OWNER_JOINS}
                  WHERE (k.contype = 'c' OR (k.contype = 'n' AND NOT k.convalidated))
                    AND (k.conislocal OR c.relispartition OR NOT k.convalidated)
-                   AND {USER_SCHEMAS}"
+                   AND {USER_SCHEMAS} AND {wanted}"
             ),
         )
         .await?;

@@ -73,6 +73,7 @@ pub(super) async fn read(
             "",
         )
     };
+    let wanted = reader.of_described();
     let rows = reader
         .query(
             "columns",
@@ -97,7 +98,7 @@ pub(super) async fn read(
                  LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
                  {join}
                  WHERE c.relkind IN ({kinds}) AND c.relpersistence <> 't'
-                   AND a.attnum > 0 AND NOT a.attisdropped AND {USER_SCHEMAS}
+                   AND a.attnum > 0 AND NOT a.attisdropped AND {USER_SCHEMAS} AND {wanted}
                  ORDER BY a.attrelid, a.attnum"
             ),
         )
@@ -107,9 +108,22 @@ pub(super) async fn read(
         columns
             .entry(row.number("attrelid")?)
             .or_default()
-            .push(Column::from_row(row)?);
+            .push(Column {
+                compression: column_compression(reader, row)?,
+                ..Column::from_row(row)?
+            });
     }
     Ok(columns)
+}
+
+/// None for the default, or where none is wanted.
+fn column_compression(reader: &Reader<'_>, row: &Row) -> Result<Option<&'static str>> {
+    Ok(match row.char("attcompression")? {
+        _ if reader.scope.no_toast_compression => None,
+        b'p' => Some("pglz"),
+        b'l' => Some("lz4"),
+        _ => None,
+    })
 }
 
 impl Column {
@@ -156,11 +170,7 @@ impl Column {
                 .then(|| storage_name(storage))
                 .flatten(),
             type_storage: storage_name(row.char("typstorage")?),
-            compression: match row.char("attcompression")? {
-                b'p' => Some("pglz"),
-                b'l' => Some("lz4"),
-                _ => None,
-            },
+            compression: None,
             // without pg_attver: a version that patched servers (15.20 and its like) keep for
             // themselves; their pg_dump leaves it out as well
             options: row.texts("attoptions")?,

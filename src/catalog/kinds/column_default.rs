@@ -22,6 +22,7 @@ pub struct ColumnDefault {
 }
 
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<ColumnDefault>> {
+    let wanted = reader.of_wanted();
     let rows = reader
         .query(
             "column defaults",
@@ -33,7 +34,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<ColumnDefault>> {
                  JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
                  JOIN pg_class c ON c.oid = d.adrelid
                  {OWNER_JOINS}
-                 WHERE a.attgenerated = '' AND NOT a.attisdropped AND {USER_SCHEMAS}"
+                 WHERE a.attgenerated = '' AND NOT a.attisdropped AND {USER_SCHEMAS} AND {wanted}"
             ),
         )
         .await?;

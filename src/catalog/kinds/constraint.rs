@@ -20,6 +20,7 @@ pub struct Constraint {
 }
 
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Constraint>> {
+    let wanted = reader.of_wanted();
     let rows = reader
         .query(
             "constraints",
@@ -34,7 +35,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Constraint>> {
                  JOIN pg_class x ON x.oid = k.conindid
                  JOIN pg_index i ON i.indexrelid = k.conindid
                  {OWNER_JOINS}
-                 WHERE k.contype IN ('p', 'u', 'x') AND {USER_SCHEMAS}",
+                 WHERE k.contype IN ('p', 'u', 'x') AND {USER_SCHEMAS} AND {wanted}",
                 index = super::index::properties_columns(),
             ),
         )

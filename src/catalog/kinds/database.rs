@@ -44,7 +44,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Database>> {
         )
         .await?;
     let row = rows.only()?;
-    let identity = Identity::from_row(class::DATABASE, row)?.owned(row)?.with_privileges(row)?;
+    let identity = Identity::from_row(class::DATABASE, row)?.owned(row)?.with_privileges(reader, row)?;
     let name = identity.sql();
 
     let mut create = sql!(

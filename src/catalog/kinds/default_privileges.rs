@@ -6,6 +6,7 @@ use crate::archive::{Pass, Section};
 use crate::catalog::object::{CatalogObject, Defining, Definition, Identity, class};
 use crate::catalog::reader::{Reader, USER_SCHEMAS};
 use crate::error::{Error, Result};
+use crate::postgres::Row;
 use crate::sql;
 use crate::sql::privileges;
 
@@ -45,7 +46,12 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<DefaultPrivileges>> {
             ),
         )
         .await?;
+    let is_wanted = |row: &&Row| match row.optional("schema") {
+        Ok(Some(schema)) => reader.chosen.contents_of(schema),
+        _ => reader.chosen.everything(),
+    };
     rows.iter()
+        .filter(is_wanted)
         .map(|row| {
             let letter = row.char("defaclobjtype")?;
             let (_, object_type) = OBJECT_TYPES
@@ -58,7 +64,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<DefaultPrivileges>> {
                         char::from(letter).escape_default()
                     ))
                 })?;
-            let mut identity = Identity::in_schema(class::DEFAULT_ACL, row)?.with_privileges(row)?;
+            let mut identity = Identity::in_schema(class::DEFAULT_ACL, row)?.with_privileges(reader, row)?;
             identity.name = sql!("DEFAULT PRIVILEGES FOR {}", object_type);
             Ok(DefaultPrivileges {
                 identity,

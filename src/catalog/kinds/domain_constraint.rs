@@ -79,7 +79,11 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<DomainConstraint>> {
     for row in &rows {
         let identity = Identity::in_schema(class::CONSTRAINT, row)?;
         let domain = Address::new(class::TYPE, row.number("contypid")?);
-        if reader.extension_of(domain).is_none() {
+        let is_wanted = identity
+            .schema
+            .as_ref()
+            .is_none_or(|schema| reader.chosen.contents_of(schema));
+        if is_wanted && reader.extension_of(domain).is_none() {
             constraints.push(DomainConstraint {
                 identity,
                 domain,

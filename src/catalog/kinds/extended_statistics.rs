@@ -20,6 +20,7 @@ pub struct ExtendedStatistics {
 
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<ExtendedStatistics>> {
     // the statistics' schema and owner are their own, not the table's
+    let wanted = reader.of_wanted();
     let rows = reader
         .query(
             "extended statistics",
@@ -34,7 +35,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<ExtendedStatistics>> {
                  JOIN pg_namespace sn ON sn.oid = s.stxnamespace
                  JOIN pg_class c ON c.oid = s.stxrelid
                  {OWNER_JOINS}
-                 WHERE {USER_SCHEMAS}"
+                 WHERE {USER_SCHEMAS} AND {wanted}"
             ),
         )
         .await?;

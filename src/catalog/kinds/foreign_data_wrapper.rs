@@ -33,7 +33,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<ForeignDataWrapper>> {
     for row in &rows {
         let mut identity = Identity::from_row(class::FOREIGN_DATA_WRAPPER, row)?
             .owned(row)?
-            .with_privileges(row)?;
+            .with_privileges(reader, row)?;
         if !reader.admit(&mut identity) {
             continue;
         }

@@ -25,6 +25,7 @@ pub struct ForeignKey {
 
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<ForeignKey>> {
     let partitions = read_index_partitions(reader).await?;
+    let wanted = reader.of_wanted();
     let rows = reader
         .query(
             "foreign keys",
@@ -34,7 +35,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<ForeignKey>> {
                  FROM pg_constraint k
                  JOIN pg_class c ON c.oid = k.conrelid
                  {OWNER_JOINS}
-                 WHERE k.contype = 'f' AND k.conparentid = 0 AND {USER_SCHEMAS}"
+                 WHERE k.contype = 'f' AND k.conparentid = 0 AND {USER_SCHEMAS} AND {wanted}"
             ),
         )
         .await?;

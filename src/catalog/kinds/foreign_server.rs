@@ -32,7 +32,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<ForeignServer>> {
     for row in &rows {
         let mut identity = Identity::from_row(class::FOREIGN_SERVER, row)?
             .owned(row)?
-            .with_privileges(row)?;
+            .with_privileges(reader, row)?;
         if reader.admit(&mut identity) {
             servers.push(ForeignServer {
                 identity,

@@ -29,12 +29,14 @@ pub struct Function {
 
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Function>> {
     let columns = extensions_column("pg_proc", "p.oid");
+    let wanted = reader.in_wanted_schemas();
     let query = routines::query(
         &format!(
             "{columns}, p.prokind, p.proretset, p.prosrc, p.probin, p.provolatile, p.proisstrict, p.prosecdef,
          p.proleakproof, p.proparallel, p.procost, p.prorows, p.proconfig, l.lanname,
          pg_get_function_result(p.oid) AS result,
-         p.prosqlbody IS NOT NULL AS has_body, pg_get_function_sqlbody(p.oid) AS body,
+         (p.prosqlbody IS NOT NULL AND {wanted}) AS has_body,
+         CASE WHEN {wanted} THEN pg_get_function_sqlbody(p.oid) END AS body,
          nullif(p.prosupport::text, '-') AS support,
          array_to_string(ARRAY(SELECT 'FOR TYPE ' || format_type(a.type, NULL)
                                FROM unnest(p.protrftypes) WITH ORDINALITY AS a (type, number)
@@ -51,7 +53,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Function>> {
     let rows = reader.query("functions", &query).await?;
     let mut functions = Vec::new();
     for row in &rows {
-        let mut identity = Identity::in_schema(class::PROC, row)?.with_privileges(row)?;
+        let mut identity = Identity::in_schema(class::PROC, row)?.with_privileges(reader, row)?;
         if reader.admit(&mut identity) {
             functions.push(Function {
                 is_procedure: row.char("prokind")? == b'p',

@@ -101,6 +101,7 @@ impl IndexProperties {
 }
 
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Index>> {
+    let wanted = reader.of_wanted();
     let rows = reader
         .query(
             "indexes",
@@ -112,7 +113,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Index>> {
                  JOIN pg_class x ON x.oid = i.indexrelid
                  JOIN pg_class c ON c.oid = i.indrelid
                  {OWNER_JOINS}
-                 WHERE c.relkind IN ('r', 'p', 'm') AND {USER_SCHEMAS}
+                 WHERE c.relkind IN ('r', 'p', 'm') AND {USER_SCHEMAS} AND {wanted}
                    AND NOT EXISTS (SELECT FROM pg_constraint k
                                    WHERE k.conrelid = i.indrelid AND k.conindid = i.indexrelid
                                      AND k.contype IN ('p', 'u', 'x'))",

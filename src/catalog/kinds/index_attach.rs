@@ -25,7 +25,8 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<IndexAttach>> {
         .query(
             "indexes of partitions",
             &format!(
-                "SELECT x.oid, x.relname AS name, h.inhparent, pi.indrelid AS parent_table,
+                "SELECT x.oid, x.relname AS name, h.inhparent,
+                        pg_get_userbyid(p.relowner) AS parent_owner, pi.indrelid AS parent_table,
                         pn.nspname AS parent_schema, p.relname AS parent_name, {OWNER_COLUMNS}
                  FROM pg_inherits h
                  JOIN pg_class x ON x.oid = h.inhrelid
@@ -43,9 +44,12 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<IndexAttach>> {
     for row in &rows {
         let partition = Relation::from_row(row)?;
         let parent_table: Oid = row.number("parent_table")?;
-        if reader.has_relation(partition.oid) && reader.has_relation(parent_table) {
+        if reader.has_relation(partition.oid) && reader.knows_relation(parent_table) {
+            let mut identity = Identity::in_schema(class::RELATION, row)?.part(Part::Attach);
+            // whose index is altered
+            identity.owner = row.optional_text("parent_owner")?;
             attached.push(IndexAttach {
-                identity: Identity::in_schema(class::RELATION, row)?.part(Part::Attach),
+                identity,
                 partition,
                 parent: Address::relation(row.number("inhparent")?),
                 parent_table: Address::relation(parent_table),

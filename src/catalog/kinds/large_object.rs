@@ -28,15 +28,15 @@ enum Content {
     Metadata {
         /// Ascending.
         oids: Vec<Oid>,
-        /// Those that pg_description knows.
-        commented: Vec<Oid>,
+        /// Those with a comment or a security label.
+        described: Vec<Oid>,
     },
     /// Contents of all, once the batches stand at these addresses.
     Data { batches: Vec<Address> },
 }
 
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<LargeObjects>> {
-    if reader.scope.no_large_objects {
+    if !reader.scope.takes_large_objects() {
         return Ok(Vec::new());
     }
     // batches are cut on the server: a row each, however many large objects there are
@@ -47,13 +47,16 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<LargeObjects>> {
                 "SELECT min(oid) AS oid, min(oid) || CASE WHEN count(*) > 1 THEN '..' || max(oid)
                                                           ELSE '' END AS name,
                         array_agg(oid ORDER BY oid) AS oids,
-                        array_agg(oid ORDER BY oid) FILTER (WHERE commented) AS commented,
+                        array_agg(oid ORDER BY oid) FILTER (WHERE described) AS described,
                         pg_get_userbyid(lomowner) AS owner, acl::aclitem[] AS acl,
                         acldefault('L', lomowner) AS acldefault
                  FROM (SELECT m.oid, m.lomowner, m.lomacl::text AS acl,
                               EXISTS (SELECT FROM pg_description d
                                       WHERE d.classoid = 'pg_largeobject'::regclass
-                                        AND d.objoid = m.oid) AS commented,
+                                        AND d.objoid = m.oid)
+                              OR EXISTS (SELECT FROM pg_seclabel l
+                                         WHERE l.classoid = 'pg_largeobject'::regclass
+                                           AND l.objoid = m.oid) AS described,
                               (row_number() OVER (PARTITION BY m.lomowner, m.lomacl::text
                                                   ORDER BY m.oid) - 1) / {BATCH} AS batch
                        FROM pg_largeobject_metadata m) AS l
@@ -65,13 +68,13 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<LargeObjects>> {
     let mut groups = Vec::new();
     let mut batches = Vec::new();
     for row in &rows {
-        let identity = Identity::from_row(class::LARGE_OBJECT, row)?.owned(row)?.with_privileges(row)?;
+        let identity = Identity::from_row(class::LARGE_OBJECT, row)?.owned(row)?.with_privileges(reader, row)?;
         batches.push(identity.address);
         groups.push(LargeObjects {
             identity,
             content: Content::Metadata {
                 oids: row.numbers("oids")?,
-                commented: row.numbers("commented")?,
+                described: row.numbers("described")?,
             },
         });
     }
@@ -152,10 +155,10 @@ impl CatalogObject for LargeObjects {
     }
 
     fn comment_columns(&self) -> Vec<(Address, i32, BString)> {
-        let Content::Metadata { commented, .. } = &self.content else {
+        let Content::Metadata { described, .. } = &self.content else {
             return Vec::new();
         };
-        commented
+        described
             .iter()
             .map(|oid| {
                 (

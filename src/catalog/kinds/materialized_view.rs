@@ -29,8 +29,9 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<MaterializedView>> {
     let mut acls = relation::column_acls(reader, "'m'").await?;
     let query = relation::query(
         &format!(
-            "pg_get_viewdef(c.oid) AS definition, r.oid AS rule, am.amname, c.relreplident,
+            "CASE WHEN {} THEN pg_get_viewdef(c.oid) ELSE '' END AS definition, r.oid AS rule, am.amname, c.relreplident,
              tc.reloptions AS toast_options, {}",
+            reader.of_wanted(),
             relation::extensions_column("pg_class", "c.oid")
         ),
         "JOIN pg_rewrite r ON r.ev_class = c.oid AND r.ev_type = '1'

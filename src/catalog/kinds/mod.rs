@@ -11,7 +11,7 @@ mod foreign_options;
 mod operator_members;
 mod registry;
 mod relation;
-mod routines;
+pub(in crate::catalog) mod routines;
 mod types;
 
 registry::kinds! {
@@ -69,6 +69,7 @@ registry::kinds! {
     Subscription => subscription,
     EventTrigger => event_trigger,
     Refresh => refresh,
+    StatisticsData => statistics_data,
     DefaultPrivileges => default_privileges,
     LargeObjects => large_object,
 }

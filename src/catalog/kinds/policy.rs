@@ -1,4 +1,5 @@
-//! Row-level security policies, on tables of extensions as well: no extension owns a policy.
+//! Row-level security policies. Those on tables of extensions come with the extension: nothing tells
+//! whose they are, and pg_dump leaves them out too.
 
 use bstr::BString;
 
@@ -22,6 +23,7 @@ pub struct Policy {
 }
 
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Policy>> {
+    let wanted = reader.of_wanted();
     let rows = reader
         .query(
             "policies",
@@ -36,15 +38,18 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Policy>> {
                  FROM pg_policy p
                  JOIN pg_class c ON c.oid = p.polrelid
                  {OWNER_JOINS}
-                 WHERE {USER_SCHEMAS}"
+                 WHERE {USER_SCHEMAS} AND {wanted}"
             ),
         )
         .await?;
+    let relations: Vec<Relation> = rows.iter().map(Relation::from_row).collect::<Result<_>>()?;
     rows.iter()
-        .map(|row| {
+        .zip(relations)
+        .filter(|(_, relation)| reader.has_relation(relation.oid))
+        .map(|(row, relation)| {
             Ok(Policy {
                 identity: Identity::in_schema(class::POLICY, row)?,
-                relation: Relation::from_row(row)?,
+                relation,
                 command: row.char("polcmd")?,
                 is_permissive: row.bool("polpermissive")?,
                 roles: row.texts("roles")?,

@@ -31,7 +31,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<ProceduralLanguage>> {
         .await?;
     let mut languages = Vec::new();
     for row in &rows {
-        let mut identity = Identity::from_row(class::LANGUAGE, row)?.owned(row)?.with_privileges(row)?;
+        let mut identity = Identity::from_row(class::LANGUAGE, row)?.owned(row)?.with_privileges(reader, row)?;
         let trusted = row.bool("lanpltrusted")?;
         // nobody can be granted an untrusted language
         if !reader.admit(&mut identity) || (identity.privileges_only && !trusted) {

@@ -36,9 +36,13 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<PublicationSchema>> {
     let mut schemas = Vec::new();
     for row in &rows {
         let schema = Address::new(class::NAMESPACE, row.number("pnnspid")?);
-        if reader.extension_of(schema).is_none() {
+        let is_wanted = reader.chosen.everything();
+        if is_wanted && reader.extension_of(schema).is_none() {
+            let mut identity = Identity::from_row(class::PUBLICATION_SCHEMA, row)?.owned(row)?;
+            // chosen with it
+            identity.schema = Some(identity.name.clone());
             schemas.push(PublicationSchema {
-                identity: Identity::from_row(class::PUBLICATION_SCHEMA, row)?.owned(row)?,
+                identity,
                 publication: row.text("pubname")?,
                 schema,
             });

@@ -44,7 +44,9 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<PublicationTable>> {
         .await?;
     let mut tables = Vec::new();
     for row in &rows {
-        if reader.has_relation(row.number("prrelid")?) {
+        // also of a table that is left out: the target may have it
+        let is_wanted = reader.chosen.everything();
+        if is_wanted && reader.knows_relation(row.number("prrelid")?) {
             tables.push(PublicationTable {
                 identity: Identity::in_schema(class::PUBLICATION_RELATION, row)?,
                 publication: row.text("pubname")?,

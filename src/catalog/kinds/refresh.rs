@@ -40,7 +40,11 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Refresh>> {
     for row in &rows {
         let identity = Identity::in_schema(class::RELATION, row)?;
         let oid = identity.address.oid;
-        if !reader.has_relation(oid) || populated.get(&oid) != Some(&true) {
+        if !reader.has_relation(oid)
+            || reader.scope.parts.no_data
+            || !reader.chosen.data(oid)
+            || populated.get(&oid) != Some(&true)
+        {
             continue;
         }
         let sources = sources(&reads, oid);

@@ -12,7 +12,15 @@ macro_rules! kinds {
             $($variant($module::$variant),)*
         }
 
+        /// The names of all kinds, in the order of the registry.
+        pub const NAMES: &[&str] = &[$(stringify!($variant)),*];
+
         impl Object {
+            /// One of `NAMES`.
+            pub fn kind(&self) -> &'static str {
+                NAMES[self.priority()]
+            }
+
             pub fn as_catalog_object(&self) -> &dyn $crate::catalog::CatalogObject {
                 match self {
                     $(Object::$variant(object) => object,)*

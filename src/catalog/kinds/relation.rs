@@ -139,8 +139,8 @@ pub(super) async fn column_acls(
             .or_default()
             .push(ColumnAcl {
                 column: row.text("attname")?,
-                acl: row.text("acl")?,
-                fresh: row.text("fresh")?,
+                acl: reader.without_gone_roles(row.text("acl")?)?,
+                fresh: reader.without_gone_roles(row.text("fresh")?)?,
             });
     }
     Ok(acls)
@@ -153,14 +153,13 @@ pub(super) fn identity(
     row: &Row,
     column_acls: &[ColumnAcl],
 ) -> Result<Option<Identity>> {
-    let mut identity = Identity::in_schema(class::RELATION, row)?.with_privileges(row)?;
-    if !reader.admit(&mut identity) && column_acls.is_empty() {
-        return Ok(None);
-    }
+    let mut identity = Identity::in_schema(class::RELATION, row)?.with_privileges(reader, row)?;
+    let is_admitted = reader.admit(&mut identity);
+    let is_wanted = reader.wants(&identity);
     if !identity.privileges_only {
-        reader.add_relation(identity.address.oid);
+        reader.add_relation(identity.address.oid, is_wanted);
     }
-    Ok(Some(identity))
+    Ok((is_admitted || (is_wanted && !column_acls.is_empty())).then_some(identity))
 }
 
 /// By what else pg_depend means a relation: its row type, the array of that, its TOAST table.

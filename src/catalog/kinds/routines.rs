@@ -33,7 +33,7 @@ pub(super) fn query(columns: &str, joins: &str, condition: &str) -> String {
 ///
 /// Settings that are lists of names (GUC_LIST_QUOTE) are stored as such a list, already quoted.
 /// SQL takes each element as a string of its own; one string for all would be a single name.
-pub(super) fn setting_value(name: &BStr, value: &BStr) -> BString {
+pub(in crate::catalog) fn setting_value(name: &BStr, value: &BStr) -> BString {
     const LISTS: [&str; 8] = [
         "local_preload_libraries",
         "oauth_validator_libraries",

@@ -25,13 +25,14 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<RowSecurity>> {
             ),
         )
         .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(RowSecurity {
-                identity: Identity::in_schema(class::RELATION, row)?.part(Part::RowSecurity),
-            })
-        })
-        .collect()
+    let mut secured = Vec::new();
+    for row in &rows {
+        let identity = Identity::in_schema(class::RELATION, row)?.part(Part::RowSecurity);
+        if reader.has_relation(identity.address.oid) {
+            secured.push(RowSecurity { identity });
+        }
+    }
+    Ok(secured)
 }
 
 impl CatalogObject for RowSecurity {

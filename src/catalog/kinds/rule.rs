@@ -18,6 +18,7 @@ pub struct Rule {
 }
 
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Rule>> {
+    let wanted = reader.of_wanted();
     let rows = reader
         .query(
             "rules",
@@ -27,7 +28,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Rule>> {
                  FROM pg_rewrite r
                  JOIN pg_class c ON c.oid = r.ev_class
                  {OWNER_JOINS}
-                 WHERE NOT (c.relkind IN ('v', 'm') AND r.ev_type = '1') AND {USER_SCHEMAS}"
+                 WHERE NOT (c.relkind IN ('v', 'm') AND r.ev_type = '1') AND {USER_SCHEMAS} AND {wanted}"
             ),
         )
         .await?;

@@ -32,8 +32,9 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Schema>> {
         .await?;
     let mut schemas = Vec::new();
     for row in &rows {
-        let mut identity = Identity::from_row(class::NAMESPACE, row)?.owned(row)?.with_privileges(row)?;
-        if identity.name == "public" || reader.admit(&mut identity) {
+        let mut identity = Identity::from_row(class::NAMESPACE, row)?.owned(row)?.with_privileges(reader, row)?;
+        let is_public = identity.name == "public" && reader.wants(&identity);
+        if is_public || reader.admit(&mut identity) {
             schemas.push(Schema { identity });
         }
     }

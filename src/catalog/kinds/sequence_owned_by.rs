@@ -40,7 +40,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<SequenceOwnedBy>> {
     for row in &rows {
         let identity = Identity::in_schema(class::RELATION, row)?;
         let table: Oid = row.number("refobjid")?;
-        if reader.has_relation(identity.address.oid) {
+        if reader.has_relation(identity.address.oid) && reader.has_relation(table) {
             owned.push(SequenceOwnedBy {
                 identity: identity.part(Part::OwnedBy),
                 table: Address::relation(table),

@@ -1,6 +1,6 @@
 //! Values of sequences. They are read when the snapshot is taken: sequences are not transactional.
 
-use super::extension_data;
+use super::extension_data::{self, IS_CONFIGURATION};
 use super::relation::{OWNER_COLUMNS, OWNER_JOINS};
 use crate::archive::{Contents, Section};
 use crate::catalog::object::{Address, CatalogObject, Defining, Definition, Identity, Part, class};
@@ -18,10 +18,10 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<SequenceValue>> {
         .query(
             "sequences",
             &format!(
-                "SELECT c.oid, c.relname AS name, {OWNER_COLUMNS}
+                "SELECT c.oid, c.relname AS name, c.relpersistence, {OWNER_COLUMNS}
                  FROM pg_class c
                  {OWNER_JOINS}
-                 WHERE c.relkind = 'S' AND {USER_SCHEMAS}"
+                 WHERE c.relkind = 'S' AND ({USER_SCHEMAS} OR {IS_CONFIGURATION})"
             ),
         )
         .await?;
@@ -29,7 +29,8 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<SequenceValue>> {
     for row in &rows {
         let identity = Identity::in_schema(class::RELATION, row)?;
         let oid = identity.address.oid;
-        if reader.has_relation(oid) || configuration.contains_key(&oid) {
+        let is_wanted = reader.has_relation(oid) || configuration.contains_key(&oid);
+        if is_wanted && reader.wants_data(oid, row.char("relpersistence")?) {
             values.push(SequenceValue {
                 identity: identity.part(Part::Data),
             });

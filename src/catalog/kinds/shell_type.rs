@@ -56,7 +56,7 @@ impl CatalogObject for ShellType {
         }
         let name = self.identity.sql();
         let definition = Definition::new(
-            "SHELL TYPE",
+            if is_all { "TYPE" } else { "SHELL TYPE" },
             Section::PreData,
             self.identity.name.clone(),
             sql!("CREATE TYPE {};\n", name),

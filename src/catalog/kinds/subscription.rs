@@ -80,11 +80,13 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Subscription>> {
 }
 
 fn options(row: &Row) -> Result<Vec<BString>> {
-    let slot = match row.optional("subslotname")? {
-        Some(name) => sql::literal(name),
-        None => BString::from("NONE"),
-    };
-    let mut options = vec![sql!("connect = false"), sql!("slot_name = {}", slot)];
+    let mut options = vec![sql!("connect = false")];
+    match row.optional("subslotname")? {
+        None => options.push(sql!("slot_name = NONE")),
+        // the default, and not taken if said of a name that no slot can have
+        Some(name) if name == row.bytes("name")? => {}
+        Some(name) => options.push(sql!("slot_name = {}", sql::literal(name))),
+    }
     // what is the default depends on the server
     let streaming = match row.bytes("streaming")?.as_bytes() {
         // a boolean before 16

@@ -79,12 +79,16 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Table>> {
     let mut parents = read_parents(reader).await?;
     let configuration: HashSet<Oid> = extension_data::read(reader).await?.into_keys().collect();
 
-    let query = relation::query(
+    let wanted = reader.of_wanted();
+    let columns_of_tables = format!(
         "c.relispartition, c.relreplident, c.relforcerowsecurity, am.amname,
          tc.reloptions AS toast_options,
-         CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END AS partition_key,
+         CASE WHEN c.relkind = 'p' AND {wanted} THEN pg_get_partkeydef(c.oid) END AS partition_key,
          CASE WHEN c.reloftype <> 0 THEN format_type(c.reloftype, NULL) END AS of_type,
-         fs.srvname AS foreign_server, coalesce(ft.ftoptions, '{}') AS foreign_options",
+         fs.srvname AS foreign_server, coalesce(ft.ftoptions, '{{}}') AS foreign_options"
+    );
+    let query = relation::query(
+        &columns_of_tables,
         "LEFT JOIN pg_am am ON am.oid = c.relam
          LEFT JOIN pg_class tc ON tc.oid = c.reltoastrelid
          LEFT JOIN pg_foreign_table ft ON ft.ftrelid = c.oid
@@ -197,8 +201,12 @@ async fn read_parents(reader: &mut Reader<'_>) -> Result<HashMap<Oid, Vec<Parent
 
 /// A member of an extension, with nothing of its own to restore.
 fn member(reader: &Reader<'_>, row: &Row) -> Result<Identity> {
-    let mut identity = Identity::in_schema(crate::catalog::class::RELATION, row)?.with_privileges(row)?;
+    let mut identity = Identity::in_schema(crate::catalog::class::RELATION, row)?.with_privileges(reader, row)?;
     reader.admit(&mut identity);
+    if !reader.wants(&identity) {
+        // its rows were asked for, not the extension
+        identity.acl = None;
+    }
     Ok(identity)
 }
 

@@ -22,6 +22,7 @@ pub struct TableAttach {
 }
 
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<TableAttach>> {
+    let wanted = reader.of_wanted();
     let rows = reader
         .query(
             "partitions",
@@ -34,7 +35,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<TableAttach>> {
                  JOIN pg_class p ON p.oid = h.inhparent
                  JOIN pg_namespace pn ON pn.oid = p.relnamespace
                  {OWNER_JOINS}
-                 WHERE c.relispartition AND c.relkind IN ('r', 'p', 'f') AND {USER_SCHEMAS}"
+                 WHERE c.relispartition AND c.relkind IN ('r', 'p', 'f') AND {USER_SCHEMAS} AND {wanted}"
             ),
         )
         .await?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bstr::BString;
 
-use super::extension_data;
+use super::extension_data::{self, IS_CONFIGURATION};
 use super::relation::{OWNER_COLUMNS, OWNER_JOINS};
 use crate::archive::{Contents, Section};
 use crate::catalog::object::{Address, CatalogObject, Defining, Definition, Identity, Part, class};
@@ -30,24 +30,27 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<TableData>> {
     } else {
         read_references(reader, &configuration).await?
     };
+    let through_root = reader.scope.load_via_partition_root;
     let rows = reader
         .query(
             "tables with rows",
             &format!(
-                "SELECT c.oid, c.relname AS name, {OWNER_COLUMNS},
+                "SELECT c.oid, c.relname AS name, c.relpersistence, ft.ftserver AS server,
+                        {OWNER_COLUMNS},
                         ARRAY(SELECT a.attname FROM pg_attribute a
                               WHERE a.attrelid = c.oid AND a.attnum > 0
                                 AND NOT a.attisdropped AND a.attgenerated = ''
                               ORDER BY a.attnum) AS columns,
-                        CASE WHEN c.relispartition AND EXISTS (
+                        CASE WHEN c.relispartition AND ({through_root} OR EXISTS (
                                  SELECT FROM pg_partition_ancestors(c.oid) AS p(oid)
                                  JOIN pg_partitioned_table t ON t.partrelid = p.oid
                                  JOIN pg_opclass o ON o.oid = ANY (t.partclass)
-                                 WHERE t.partstrat = 'h' AND o.opcintype = 'anyenum'::regtype)
+                                 WHERE t.partstrat = 'h' AND o.opcintype = 'anyenum'::regtype))
                              THEN pg_partition_root(c.oid)::regclass END AS load_into
                  FROM pg_class c
                  {OWNER_JOINS}
-                 WHERE c.relkind = 'r' AND {USER_SCHEMAS}"
+                 LEFT JOIN pg_foreign_table ft ON ft.ftrelid = c.oid
+                 WHERE c.relkind IN ('r', 'f') AND ({USER_SCHEMAS} OR {IS_CONFIGURATION})"
             ),
         )
         .await?;
@@ -55,7 +58,20 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<TableData>> {
     for row in &rows {
         let identity = Identity::in_schema(class::RELATION, row)?;
         let oid = identity.address.oid;
-        let filter = configuration.remove(&oid);
+        let mut filter = configuration.remove(&oid);
+        if !reader.wants_data(oid, row.char("relpersistence")?) {
+            continue;
+        }
+        if let Some(server) = row.optional_number("server")? {
+            if !reader.chosen.foreign_data(server) {
+                continue;
+            }
+            // COPY reads a foreign table only by a query
+            filter = filter.or_else(|| {
+                let is_wanted = reader.has_relation(oid);
+                is_wanted.then(|| BString::from("WHERE true"))
+            });
+        }
         if filter.is_some() || reader.has_relation(oid) {
             data.push(TableData {
                 identity: identity.part(Part::Data),

@@ -30,6 +30,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Trigger>> {
         "(NOT g.tgisinternal
           OR (g.tgenabled <> p.tgenabled AND g.tgname !~ '^RI_ConstraintTrigger_'))"
     };
+    let wanted = reader.of_wanted();
     let rows = reader
         .query(
             "triggers",
@@ -48,7 +49,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Trigger>> {
                  JOIN pg_class c ON c.oid = g.tgrelid
                  {OWNER_JOINS}
                  LEFT JOIN pg_trigger p ON p.oid = g.tgparentid
-                 WHERE {condition} AND {USER_SCHEMAS}",
+                 WHERE {condition} AND {USER_SCHEMAS} AND {wanted}",
                 extensions = relation::extensions_column("pg_trigger", "g.oid"),
             ),
         )

@@ -24,7 +24,7 @@ pub(super) fn query(columns: &str, joins: &str, condition: &str) -> String {
 
 /// A type's identity, if the type is wanted.
 pub(super) fn identity(reader: &Reader<'_>, row: &Row) -> Result<Option<Identity>> {
-    let mut identity = Identity::in_schema(class::TYPE, row)?.with_privileges(row)?;
+    let mut identity = Identity::in_schema(class::TYPE, row)?.with_privileges(reader, row)?;
     Ok(reader.admit(&mut identity).then_some(identity))
 }
 

@@ -35,7 +35,11 @@ pub(super) struct ViewBody {
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<View>> {
     let mut columns = column::read(reader, "'v'").await?;
     let mut acls = relation::column_acls(reader, "'v'").await?;
-    let query = relation::query("pg_get_viewdef(c.oid) AS definition", "", "'v'");
+    let definition = format!(
+        "CASE WHEN {} THEN pg_get_viewdef(c.oid) ELSE '' END AS definition",
+        reader.of_wanted()
+    );
+    let query = relation::query(&definition, "", "'v'");
     let rows = reader.query("views", &query).await?;
     let mut views = Vec::new();
     for row in &rows {

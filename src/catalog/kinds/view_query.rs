@@ -25,6 +25,7 @@ pub struct ViewQuery {
 
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<ViewQuery>> {
     let mut columns = column::read(reader, "'v'").await?;
+    let wanted = reader.of_wanted();
     let rows = reader
         .query(
             "queries of views",
@@ -34,7 +35,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<ViewQuery>> {
                  FROM pg_rewrite r
                  JOIN pg_class c ON c.oid = r.ev_class
                  {OWNER_JOINS}
-                 WHERE c.relkind = 'v' AND r.ev_type = '1' AND {USER_SCHEMAS}"
+                 WHERE c.relkind = 'v' AND r.ev_type = '1' AND {USER_SCHEMAS} AND {wanted}"
             ),
         )
         .await?;

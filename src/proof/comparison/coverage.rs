@@ -6,6 +6,8 @@ use super::CompareOptions;
 use super::large_objects;
 use super::matching::{Matched, Pair, is_privileges};
 use crate::archive::{Contents, Entry, EntryId, Header};
+use crate::catalog::{Scope, shown};
+use crate::error::Result;
 use crate::proof::Listed;
 use crate::sql;
 
@@ -14,9 +16,12 @@ pub struct Coverage<'a> {
     options: &'a CompareOptions,
     header: &'a Header,
     database: &'a [u8],
+    has_statistics: bool,
     /// What the archive was made without: its header says so, and it is true.
     lacks_data: bool,
     lacks_large_objects: bool,
+    /// What it was made to hold.
+    scope: Scope,
 }
 
 impl<'a> Coverage<'a> {
@@ -25,17 +30,35 @@ impl<'a> Coverage<'a> {
         header: &'a Header,
         expected: &[Entry],
         database: &'a [u8],
-    ) -> Coverage<'a> {
+    ) -> Result<Coverage<'a>> {
         let mut entries = expected.iter();
         let has_data = entries.any(|entry| entry.contents != Contents::None);
         let has_large_objects = expected.iter().any(large_objects::is_metadata);
-        Coverage {
+        Ok(Coverage {
             options,
             header,
             database,
+            has_statistics: expected.iter().any(is_statistics),
             lacks_data: header.is_without_data() && !has_data,
             lacks_large_objects: header.is_without_large_objects() && !has_large_objects,
-        }
+            scope: Scope::from_flags(&header.filters)?.of_archive(expected),
+        })
+    }
+
+    /// What is read of the database: what the archive was made to hold of another.
+    pub fn scope(&self) -> Scope {
+        let mut scope = self.scope.clone();
+        // what the header claims, if it is true
+        scope.parts.no_data = self.lacks_data;
+        scope.no_large_objects = !self.large_objects();
+        scope.with_large_objects &= self.large_objects();
+        scope
+    }
+
+    pub fn privileges(&self) -> bool {
+        let parts = &self.scope.parts;
+        let has_definitions = !parts.no_schema && !parts.is_of_some_sections();
+        !(self.options.no_privileges || parts.no_privileges) && has_definitions
     }
 
     /// Rows, values of sequences, and whether materialised views are filled.
@@ -57,9 +80,11 @@ impl<'a> Coverage<'a> {
     pub fn has(&self, entry: &Entry) -> bool {
         let is_data = entry.contents != Contents::None || entry.kind == "MATERIALIZED VIEW DATA";
         let is_of_large_objects = entry.contents == Contents::LargeObjects
-            || (entry.kind == "COMMENT" && entry.name.starts_with(b"LARGE OBJECT "));
+            || (matches!(entry.kind.as_str(), "COMMENT" | "SECURITY LABEL")
+                && entry.name.starts_with(b"LARGE OBJECT "));
         !(is_privileges(entry)
             || large_objects::is_metadata(entry)
+            || is_statistics(entry)
             || (entry.is_of_database() && !self.database())
             || (is_data && !self.data())
             || (is_of_large_objects && !self.large_objects()))
@@ -75,9 +100,18 @@ impl<'a> Coverage<'a> {
                 sql::identifier(&self.header.database)
             )));
         }
+        if self.has_statistics {
+            list.push(Listed::from("statistics of the planner".to_owned()));
+        }
         let options = self.options;
         const DATA: &str = "rows, values of sequences, large objects, and whether materialized \
                             views are filled";
+        if !self.header.filters.is_empty() {
+            list.push(Listed::from(format!(
+                "what the archive was made without: its snapshot was taken with {}",
+                shown(&self.header.filters)
+            )));
+        }
         for (asked, by_archive, what) in [
             (options.no_owner, false, "owners"),
             (options.no_privileges, false, "privileges"),
@@ -99,6 +133,11 @@ impl<'a> Coverage<'a> {
         }
         list
     }
+}
+
+/// The server changes them on its own.
+fn is_statistics(entry: &Entry) -> bool {
+    entry.kind == "STATISTICS DATA"
 }
 
 /// Takes out rows and values of what the archive itself holds without: a complete one has an entry
@@ -206,7 +245,7 @@ mod tests {
         ] {
             let mut header = Header::new(ArchiveId([0; 16]));
             header.optional_flags = flag;
-            let coverage = Coverage::new(&options, &header, &entries, b"");
+            let coverage = Coverage::new(&options, &header, &entries, b"").expect("known filters");
             let found = (coverage.data(), coverage.large_objects());
             assert_eq!(found, (data, large_objects), "{flag}, {entries:?}");
         }

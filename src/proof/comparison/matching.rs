@@ -7,6 +7,7 @@ use bstr::{BStr, BString, ByteSlice};
 use super::difference::{Line, of_sets, of_texts};
 use super::finding::{Finding, FindingKind};
 use crate::archive::{Contents, Entry, EntryId};
+use crate::catalog::is_secret;
 use crate::proof::Listed;
 use crate::sql;
 
@@ -101,7 +102,7 @@ fn without_provider(create: &[u8]) -> Vec<u8> {
 }
 
 /// Statements that only one of the texts has, in whatever order.
-fn statement_difference(expected: &[u8], found: &[u8]) -> Vec<Line> {
+pub(super) fn statement_difference(expected: &[u8], found: &[u8]) -> Vec<Line> {
     let mut counts: BTreeMap<&[u8], i64> = BTreeMap::new();
     for statement in sql::statements(expected) {
         *counts.entry(statement).or_default() += 1;
@@ -261,7 +262,7 @@ pub fn label(entry: &Entry) -> String {
     };
     match entry.kind.as_str() {
         // these names say it all, or begin with a type of object
-        "COMMENT" => format!("COMMENT ON {}", entry.name),
+        "COMMENT" | "SECURITY LABEL" => format!("{} ON {}", entry.kind, entry.name),
         "ACL" | "DEFAULT ACL" => privileges_label(
             &entry.kind,
             entry.schema.as_ref(),
@@ -323,11 +324,6 @@ pub fn privileges_label(
     format!("ACL of {}{place}{}", object_type.as_bstr(), name.as_bstr())
 }
 
-/// Kinds whose definitions hold connection strings or passwords, which no message may show.
-fn is_secret(entry: &Entry) -> bool {
-    matches!(entry.kind.as_str(), "USER MAPPING" | "SUBSCRIPTION")
-}
-
 /// The first line of a definition, if it may be shown.
 pub fn first_line(entry: &Entry) -> String {
     match entry.create.lines().next() {
@@ -354,7 +350,7 @@ fn shown(line: &[u8]) -> String {
 pub fn is_implied(entry: &Entry, among: &HashMap<EntryId, &Entry>) -> bool {
     let belongs = entry.contents != Contents::None
         || is_privileges(entry)
-        || matches!(entry.kind.as_str(), "COMMENT");
+        || matches!(entry.kind.as_str(), "COMMENT" | "SECURITY LABEL");
     belongs
         && entry.dependencies.iter().any(|id| {
             among.get(id).is_some_and(|other| {

@@ -18,6 +18,7 @@ use super::matching::{Pair, label};
 use super::shape;
 use super::target::{Target, recover, set_savepoint};
 use crate::archive::Entry;
+use crate::catalog::filter::Parts;
 use crate::catalog::{self, Scope};
 use crate::error::{Error, Result, SqlState};
 use crate::postgres::Session;
@@ -177,6 +178,11 @@ async fn ask_batch(
     set_savepoint(session).await?;
     let scope = Scope {
         no_large_objects: true,
+        parts: Parts {
+            no_security_labels: true,
+            ..Parts::default()
+        },
+        ..Scope::default()
     };
     let entries = match catalog::read(session, &scope).await {
         Ok(catalog) => catalog.entries,

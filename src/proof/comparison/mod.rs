@@ -9,6 +9,7 @@ mod contents;
 mod coverage;
 mod difference;
 mod finding;
+mod globals;
 mod large_objects;
 mod matching;
 mod meaning;
@@ -19,11 +20,13 @@ mod shape;
 mod target;
 mod validity;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::archive::{Contents, EndRecord, Entry, EntryId, RandomReader};
-use crate::catalog::{self, Catalog, Scope};
+use crate::catalog::roles::{RoleMap, map_roles};
+use crate::catalog::{self, Catalog};
 use crate::error::{Error, Result, ResultExt};
 use crate::postgres::{Connector, ServerVersion, Session};
 use crate::proof::Listed;
@@ -35,6 +38,7 @@ use coverage::{Coverage, insides_of_extensions, rows_of_materialized_views, take
 pub use difference::{Line, Side};
 use finding::Reason;
 pub use finding::{Compared, Comparison, Finding, FindingKind};
+pub use globals::compare as compare_globals;
 use large_objects::Metadata;
 use matching::{Matched, Pair, by_id, first_line, is_implied, label, match_entries};
 use meaning::Verdict;
@@ -62,6 +66,8 @@ pub struct CompareOptions {
     /// Never write to the database, not even in a transaction that is rolled back. Definitions
     /// that read differently and may mean the same then remain undecided.
     pub read_only: bool,
+    /// The archive was restored with these roles in the place of others.
+    pub roles: RoleMap,
 }
 
 impl Default for CompareOptions {
@@ -77,6 +83,7 @@ impl Default for CompareOptions {
             no_large_objects: false,
             ignore_unexpected: false,
             read_only: false,
+            roles: RoleMap::new(),
         }
     }
 }
@@ -104,14 +111,16 @@ async fn compare_watched<R: ReadAt>(
     let (mut leader, target) = Target::open(connector, reader.header(), options.lock_wait).await?;
     let from = ServerVersion(reader.header().server_version_num);
     let to = leader.version()?;
+    let mut mapped = BTreeSet::new();
     for entry in &mut entries {
         catalog::adapt(entry, from, to);
+        map_roles(entry, &options.roles, &mut mapped);
     }
     let run = Run {
         reader,
         target: &target,
         options,
-        coverage: Coverage::new(options, reader.header(), &entries, &target.database),
+        coverage: Coverage::new(options, reader.header(), &entries, &target.database)?,
         progress,
     };
     let outcome = run.compare(&mut leader, &entries).await;
@@ -149,10 +158,7 @@ impl<R: ReadAt> Run<'_, R> {
         let mut comparison = Comparison::default();
         // connections first: what cannot be had must not cost an hour of reading
         let workers = self.workers(leader, &mut comparison).await?;
-        let scope = Scope {
-            no_large_objects: !self.coverage.large_objects(),
-        };
-        let catalog = catalog::read(leader, &scope)
+        let catalog = catalog::read(leader, &self.coverage.scope())
             .await
             .context("reading the catalogs of the database")?;
         comparison.warnings.extend(catalog.warnings.iter().cloned());
@@ -165,7 +171,7 @@ impl<R: ReadAt> Run<'_, R> {
         comparison.compared.entries = matched.pairs.len() as u64;
         self.lone_entries(&matched, &invalid_indexes, &mut found);
         comparison.compared.asked = self.definitions(&matched.pairs, &mut found).await?;
-        if !self.options.no_privileges {
+        if self.coverage.privileges() {
             let wanted = privileges::Wanted {
                 owners: !self.options.no_owner,
                 of_database: self.coverage.database(),
@@ -217,10 +223,6 @@ impl<R: ReadAt> Run<'_, R> {
             catalog.entries.iter().filter(is_compared),
         );
         not_compared.extend(self.coverage.left_out());
-        for what in &catalog.left_out {
-            let why = "this version of rdump does not keep them";
-            not_compared.push(Listed::from(format!("{what}: {why}")));
-        }
         not_compared.extend(take_left_out(&mut matched));
         not_compared.extend(insides_of_extensions(&matched.pairs));
         if self.coverage.data() {
@@ -245,7 +247,7 @@ impl<R: ReadAt> Run<'_, R> {
     fn of_large_objects(&self, catalog: &Catalog) -> large_objects::Wanted {
         large_objects::Wanted {
             owners: !self.options.no_owner,
-            privileges: !self.options.no_privileges,
+            privileges: self.coverage.privileges(),
             unexpected: !self.options.ignore_unexpected,
             major: catalog.version.major(),
         }

@@ -110,22 +110,15 @@ async fn unchecked_constraints(session: &mut Session, expected: &[Entry]) -> Res
                 .entry((schema.as_bstr(), relation.as_bstr()))
                 .or_default()
                 .push(entry);
-            // a constraint of a domain: "domain constraint"
-            if entry.relation.is_none()
-                && let Some(at) = entry.name.find_byte(b' ')
-            {
-                by_relation
-                    .entry((schema.as_bstr(), entry.name[..at].as_bstr()))
-                    .or_default()
-                    .push(entry);
-            }
         }
     }
     for constraint in &constraints {
-        let key = (constraint.schema.as_bstr(), constraint.relation.as_bstr());
-        let entries = by_relation.get(&key).map_or(&[][..], Vec::as_slice);
-        if !entries
-            .iter()
+        // a domain's is an entry of its own, which no relation is named with
+        let of_domain = sql!("{} {}", constraint.relation, constraint.name);
+        if ![&constraint.relation, &of_domain]
+            .into_iter()
+            .filter_map(|name| by_relation.get(&(constraint.schema.as_bstr(), name.as_bstr())))
+            .flatten()
             .any(|entry| says_not_valid(&entry.create, &constraint.name))
         {
             findings.push(Finding::new(
@@ -199,7 +192,7 @@ fn constraint_label(schema: &BString, relation: &BString, name: &BString) -> Str
 fn says_not_valid(create: &[u8], constraint: &BString) -> bool {
     let name = sql!("CONSTRAINT {} ", sql::identifier(constraint));
     create.find(name.as_slice()).is_some_and(|at| {
-        let rest = &create[at..];
+        let rest = &create[at + name.len()..];
         let end = rest.find(b",\n").unwrap_or(rest.len());
         let clause = &rest[..end];
         clause.find("NOT VALID").is_some() || clause.find("NOT ENFORCED").is_some()

@@ -266,3 +266,26 @@ proptest! {
         prop_assert_eq!(over.len(), steps);
     }
 }
+
+/// Without the tables, what locks which is not known: attachments that meet would leave the index
+/// of their parent invalid.
+#[test]
+fn what_belongs_to_unknown_tables_runs_alone() {
+    let mut entries = [
+        entry(1, "INDEX ATTACH", "a_pkey", &[]),
+        entry(2, "INDEX ATTACH", "b_pkey", &[]),
+        entry(3, "TABLE DATA", "c", &[]),
+    ];
+    for entry in &mut entries {
+        entry.relation = Some(entry.name.clone());
+    }
+    let mut schedule = Schedule::new(&entries, |_| 1);
+    let data = schedule.take().expect("rows");
+    assert_eq!(data.entry, 2);
+    assert_eq!(schedule.take(), None, "before the rows");
+    schedule.done(data);
+    let first = schedule.take().expect("an attachment");
+    assert_eq!(schedule.take(), None, "beside the other");
+    schedule.done(first);
+    assert!(schedule.take().is_some());
+}

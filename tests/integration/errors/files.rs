@@ -173,8 +173,8 @@ fn a_full_disk_behind_standard_output() {
     );
     assert_eq!(
         hint,
-        "rdump: hint: free some space or choose another place; what was written until then is no \
-         archive\n"
+        "rdump: hint: free some space or choose another place; what was written until then is \
+         not complete\n"
     );
     assert_eq!(support::rdump(&["show", &kept]).code, 1);
 }
@@ -404,7 +404,7 @@ fn a_pipe_that_breaks() {
         stderr.starts_with("rdump: error: could not write to standard output after ")
             && stderr.ends_with(
                 " bytes: Broken pipe\n\
-                 rdump: hint: the program reading the archive ended early\n"
+                 rdump: hint: the program reading the output ended early\n"
             ),
         "{stderr}"
     );

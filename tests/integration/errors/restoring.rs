@@ -445,7 +445,7 @@ fn what_was_there_before() {
                     least_load,
                     ..rdump::restore::Options::default()
                 };
-                options.selection.data_only = data_only;
+                options.selection.parts.no_schema = data_only;
                 let report = hooked::restore(&target.conninfo(), &archive, options);
                 assert!(!report.failures.is_empty());
                 check(&target, why);

@@ -138,6 +138,7 @@ pub fn start_injected(what: &str, source: &TestDatabase, file: &str) -> Child {
             None => strace.env_remove(name),
         };
     }
+    support::heed_signals(&mut strace);
     strace
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -119,7 +119,8 @@ fn no_permission() {
             "rdump: error: row-level security would hide rows from this role in 2 tables: \
              public.customers, sales.orders\n\
              rdump: hint: a backup must see every row: connect as a superuser, as a role with \
-             BYPASSRLS, or as the owner of these tables where it is not forced on the owner\n",
+             BYPASSRLS, or as the owner of these tables where it is not forced on the owner; \
+             or take only what the role may see, with --enable-row-security\n",
         );
         source.sql(&format!("ALTER ROLE {role} BYPASSRLS"));
         support::rdump_ok(&["snapshot", "-d", &conninfo, "-f", &file]);

@@ -1,0 +1,185 @@
+//! `rdump snapshot` of what belongs to the whole server.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::Args;
+
+use super::interrupt::or_cancelled_if;
+use super::output::{OutputArguments, bytes, print_json};
+use super::snapshot::hex;
+use crate::catalog::globals::GlobalsScope;
+use crate::error::Result;
+use crate::postgres::Connector;
+use crate::report::{Cancellation, counted};
+use crate::snapshot::{ClusterOptions, Options, Report, SetReport, run_cluster, run_globals};
+
+/// The flags of pg_dumpall.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Whole server")]
+pub struct ClusterArguments {
+    /// Take roles, tablespaces and every database, as one set in one file
+    #[arg(long)]
+    all_databases: bool,
+    /// Take roles and tablespaces only, no databases
+    #[arg(short = 'g', long, conflicts_with_all = ["roles_only", "tablespaces_only"])]
+    globals_only: bool,
+    /// Take roles only
+    #[arg(long, conflicts_with = "tablespaces_only")]
+    roles_only: bool,
+    /// Take tablespaces only
+    #[arg(long)]
+    tablespaces_only: bool,
+    /// With --all-databases: leave out databases whose names match (may be repeated)
+    #[arg(long, value_name = "PATTERN", requires = "all_databases",
+          conflicts_with_all = ["globals_only", "roles_only", "tablespaces_only"])]
+    exclude_database: Vec<String>,
+    /// Leave out passwords of roles
+    #[arg(long)]
+    no_role_passwords: bool,
+}
+
+impl ClusterArguments {
+    /// Whether something else than one database is wanted.
+    pub fn is_given(&self) -> bool {
+        self.all_databases || self.is_of_globals()
+    }
+
+    fn is_of_globals(&self) -> bool {
+        self.globals_only || self.roles_only || self.tablespaces_only
+    }
+
+    pub fn check(&self) -> Result<()> {
+        if self.no_role_passwords && !self.is_given() {
+            return Err(crate::error::Error::usage(
+                "--no-role-passwords is for --all-databases, -g and --roles-only",
+            )
+            .hint("an archive of one database has no passwords of roles"));
+        }
+        Ok(())
+    }
+
+    pub async fn run(
+        &self,
+        connector: &Connector,
+        options: &Options,
+        output: &OutputArguments,
+    ) -> Result<()> {
+        let scope = GlobalsScope {
+            roles: !self.tablespaces_only,
+            tablespaces: !self.roles_only,
+            no_passwords: self.no_role_passwords,
+            as_of: None,
+        };
+        let started = Instant::now();
+        let progress = output.progress();
+        let watching = output.watch(Arc::clone(&progress), "copying");
+        let cancellation = Arc::new(Cancellation::default());
+        let may_cancel = || cancellation.cancel();
+        if self.is_of_globals() {
+            let run = run_globals(connector.clone(), options, &scope, progress, &cancellation);
+            let report = or_cancelled_if(connector, may_cancel, run).await;
+            drop(watching);
+            tell_globals(output, &report?, started);
+            return Ok(());
+        }
+        let cluster = ClusterOptions {
+            globals: scope,
+            excluded: self
+                .exclude_database
+                .iter()
+                .map(|pattern| pattern.as_str().into())
+                .collect(),
+        };
+        let run = run_cluster(
+            connector.clone(),
+            options,
+            &cluster,
+            progress,
+            &cancellation,
+        );
+        let report = or_cancelled_if(connector, may_cancel, run).await;
+        drop(watching);
+        tell_set(output, &report?, started);
+        Ok(())
+    }
+}
+
+fn tell_globals(output: &OutputArguments, report: &Report, started: Instant) {
+    for warning in &report.warnings {
+        output.warn(warning);
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    if output.json {
+        print_json(&serde_json::json!({
+            "type": "summary",
+            "outcome": "done",
+            "content": "globals",
+            "server_version": report.server_version,
+            "archive_id": report.summary.id.to_string(),
+            "root_hash": hex(&report.summary.root_hash),
+            "snapshot_time_unix_us": report.snapshot_time,
+            "entries": report.summary.totals.entries,
+            "archive_bytes": report.summary.file_length,
+            "seconds": seconds,
+        }));
+        return;
+    }
+    output.say(&format!(
+        "snapshot of the globals complete: {}, {} on disk, {seconds:.1} s",
+        counted(report.summary.totals.entries, "entry", "entries"),
+        bytes(report.summary.file_length),
+    ));
+}
+
+fn tell_set(output: &OutputArguments, report: &SetReport, started: Instant) {
+    for line in report.skipped.iter().chain(&report.warnings) {
+        output.warn(line);
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let rows: u64 = report.members.iter().map(|m| m.summary.totals.rows).sum();
+    let raw: u64 = report
+        .members
+        .iter()
+        .map(|member| member.summary.totals.raw_length)
+        .sum();
+    let databases = report.members.len().saturating_sub(1) as u64;
+    if output.json {
+        for (member, taken) in report.summary.members.iter().zip(&report.members) {
+            print_json(&serde_json::json!({
+                "type": "member",
+                "member": member.label(),
+                "database": taken.database.to_string(),
+                "archive_id": member.id.to_string(),
+                "root_hash": hex(&member.root_hash),
+                "snapshot_time_unix_us": taken.snapshot_time,
+                "entries": taken.summary.totals.entries,
+                "tables": taken.tables,
+                "rows": taken.summary.totals.rows,
+                "raw_bytes": taken.summary.totals.raw_length,
+                "archive_bytes": member.length,
+            }));
+        }
+        print_json(&serde_json::json!({
+            "type": "summary",
+            "outcome": "done",
+            "content": "set",
+            "server_version": report.server_version,
+            "set_id": report.summary.id.to_string(),
+            "set_hash": hex(&report.summary.hash),
+            "databases": databases,
+            "skipped": report.skipped,
+            "rows": rows,
+            "raw_bytes": raw,
+            "archive_bytes": report.summary.file_length,
+            "seconds": seconds,
+        }));
+        return;
+    }
+    output.say(&format!(
+        "snapshot of the globals and {} complete: {rows} rows, {} in {} on disk, {seconds:.1} s",
+        counted(databases, "database", "databases"),
+        bytes(raw),
+        bytes(report.summary.file_length),
+    ));
+}

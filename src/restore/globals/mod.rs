@@ -1,0 +1,523 @@
+//! Roles and tablespaces: brought to what an archive says, whether they are there already or not.
+//!
+//! Nothing is ever dropped here, -c or not: what else on the server needs a role or a tablespace, no
+//! archive knows. Of a role that is there its attributes, password, settings, comment and its
+//! memberships in other archived roles come to be the archive's. The role that restores keeps what it
+//! needs to go on: it is altered last, and stays superuser and able to log in.
+
+mod present;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use bstr::{BStr, BString, ByteSlice};
+
+use super::input::Opened;
+use super::preflight;
+use super::{Failure, Options, Report, label, prepare, selection};
+use crate::archive::{Entry, Header};
+use crate::catalog;
+use crate::catalog::globals::{is_password, password_statement};
+use crate::error::{Error, Result, SqlState};
+use crate::postgres::{Connector, ServerVersion, Session, refuse_transaction_mode};
+use crate::report::Progress;
+use crate::sql;
+use present::{Present, location};
+
+/// Restores an archive of globals to its end.
+pub async fn run(
+    connector: &Connector,
+    opened: &Opened,
+    options: &Options,
+    progress: Arc<Progress>,
+) -> Result<Report> {
+    let (mut report, last) = begin(connector, opened, options, progress).await?;
+    end(connector, &last, &mut report).await?;
+    Ok(report)
+}
+
+/// Statements about the role that restores, with the entry that each belongs to. To be run when
+/// nothing else is left to do.
+#[derive(Default)]
+pub struct Last {
+    /// Of the archive that they are from.
+    header: Option<Header>,
+    statements: Vec<(Entry, BString)>,
+}
+
+/// Restores all but what concerns the role that restores.
+pub async fn begin(
+    connector: &Connector,
+    opened: &Opened,
+    options: &Options,
+    progress: Arc<Progress>,
+) -> Result<(Report, Last)> {
+    if options.single_transaction {
+        return Err(Error::usage(
+            "globals cannot be restored in one transaction: CREATE TABLESPACE runs in none",
+        )
+        .hint("leave out -1"));
+    }
+    options.selection.refuse_unknown(&opened.entries)?;
+    let mut entries = selection::select(&opened.entries, &options.selection);
+    entries.retain(|entry| !options.no_tablespaces || !is_of_tablespace(entry));
+    let (mut session, connector) = connector.clone().first().await?;
+    preflight::refuse_unsupported(&session)?;
+    refuse_transaction_mode(&mut session, &connector, "restore").await?;
+    prepare(&mut session, &opened.header).await?;
+    let from = ServerVersion(opened.header.server_version_num);
+    let to = session.version()?;
+    for entry in &mut entries {
+        catalog::adapt(entry, from, to);
+    }
+    let present = Present::read(&mut session).await?;
+    let mut warnings = present.check(&session, &entries, options)?;
+    warnings.extend(session.take_warnings());
+
+    let mut run = Run {
+        session: &mut session,
+        present: &present,
+        archived: entries
+            .iter()
+            .map(|entry| ((entry.kind.as_str(), entry.name.as_bstr()), entry))
+            .collect(),
+        header: &opened.header,
+        options,
+        progress,
+        role: connector.role(),
+        existing: BTreeSet::new(),
+        failures: Vec::new(),
+        warnings,
+        last: Last {
+            header: Some(opened.header.clone()),
+            statements: Vec::new(),
+        },
+    };
+    for entry in &entries {
+        run.entry(entry).await?;
+    }
+    run.tell_existing();
+    run.revoke_others(&entries).await?;
+    let report = Report {
+        database: "globals".to_owned(),
+        entries: entries.len(),
+        rows: 0,
+        connections: 1,
+        failures: run.failures,
+        warnings: run.warnings,
+    };
+    let last = run.last;
+    session.close().await;
+    Ok((report, last))
+}
+
+/// Alters the role that restores.
+pub async fn end(connector: &Connector, last: &Last, report: &mut Report) -> Result<()> {
+    let Some(header) = last.header.as_ref().filter(|_| !last.statements.is_empty()) else {
+        return Ok(());
+    };
+    let mut session = connector.open().await?;
+    prepare(&mut session, header).await?;
+    for (entry, statement) in &last.statements {
+        if let Err(error) = session.execute(statement).await {
+            let failure = failure(entry, &error);
+            report.failures.push(failure);
+        }
+    }
+    report.warnings.extend(session.take_warnings());
+    session.close().await;
+    Ok(())
+}
+
+fn is_of_tablespace(entry: &Entry) -> bool {
+    match entry.kind.as_str() {
+        "TABLESPACE" => true,
+        "ACL" | "COMMENT" | "SECURITY LABEL" => entry.name.starts_with(b"TABLESPACE "),
+        _ => false,
+    }
+}
+
+fn failure(entry: &Entry, error: &Error) -> Failure {
+    Failure {
+        entry: entry.id,
+        object: label(entry),
+        doing: "creating or altering it".to_owned(),
+        message: error.to_string(),
+        hint: error.hint_text().map(str::to_owned),
+    }
+}
+
+struct Run<'a> {
+    session: &'a mut Session,
+    present: &'a Present,
+    /// By kind and name.
+    archived: HashMap<(&'a str, &'a BStr), &'a Entry>,
+    header: &'a Header,
+    options: &'a Options,
+    progress: Arc<Progress>,
+    /// Taken on by --role.
+    role: Option<&'a str>,
+    /// Roles and tablespaces that were there already.
+    existing: BTreeSet<BString>,
+    failures: Vec<Failure>,
+    warnings: Vec<String>,
+    last: Last,
+}
+
+/// What a tablespace can have set (src/backend/access/common/reloptions.c).
+const TABLESPACE_OPTIONS: &str =
+    "seq_page_cost, random_page_cost, effective_io_concurrency, maintenance_io_concurrency";
+
+impl Run<'_> {
+    async fn entry(&mut self, entry: &Entry) -> Result<()> {
+        let has_parts = matches!(entry.kind.as_str(), "ROLE" | "TABLESPACE");
+        if !has_parts && self.present.has_same(entry) {
+            return Ok(());
+        }
+        self.progress.log(|| format!("restoring {}", label(entry)));
+        let statements = match entry.kind.as_str() {
+            "ROLE" => self.role_statements(entry).await?,
+            "ROLE SETTING" => {
+                if self.is_own(entry) {
+                    self.defer(entry, &entry.create);
+                    return Ok(());
+                }
+                // one that the server does not take is no reason to lose the others
+                let statements = sql::statements(&entry.create).into_iter();
+                statements.map(BString::from).collect()
+            }
+            "TABLESPACE" => self.tablespace_statements(entry),
+            _ => vec![entry.create.clone()],
+        };
+        for statement in statements {
+            let outcome = self.session.execute(&statement).await;
+            self.heed(entry);
+            if let Err(error) = outcome {
+                self.failed(entry, with_hint(entry, error))?;
+                // what follows is about what was not made
+                if statement.starts_with(b"CREATE ") {
+                    break;
+                }
+            }
+        }
+        // grants in the name of others end with RESET ROLE
+        if entry.kind == "ACL"
+            && let Some(role) = self.role
+        {
+            let take = sql!("SET ROLE {}", sql::identifier(role));
+            self.session.execute(take).await?;
+        }
+        Ok(())
+    }
+
+    fn is_own(&self, entry: &Entry) -> bool {
+        // settings are tagged with the name as SQL
+        let mut own = self.present.own.keys();
+        match entry.kind.as_str() {
+            "ROLE" => self.present.own.contains_key(&entry.name),
+            _ => own.any(|name| sql::identifier(name) == entry.name),
+        }
+    }
+
+    fn defer(&mut self, entry: &Entry, text: &[u8]) {
+        for statement in sql::statements(text) {
+            self.last.statements.push((entry.clone(), statement.into()));
+        }
+    }
+
+    fn heed(&mut self, entry: &Entry) {
+        for notice in self.session.take_notices() {
+            if notice.is_warning() {
+                self.warnings
+                    .push(format!("{}: {}", label(entry), notice.message));
+            }
+        }
+    }
+
+    fn failed(&mut self, entry: &Entry, error: Error) -> Result<()> {
+        let lost = self.session.is_lost();
+        if lost || self.options.exit_on_error {
+            return Err(error.context(label(entry)));
+        }
+        self.failures.push(failure(entry, &error));
+        Ok(())
+    }
+
+    /// One by one, so that a password that the server refuses does not take the role with it.
+    async fn role_statements(&mut self, entry: &Entry) -> Result<Vec<BString>> {
+        let name = sql::identifier(&entry.name);
+        let mut statements: Vec<BString> = sql::statements(&entry.create)
+            .into_iter()
+            .map(BString::from)
+            .collect();
+        if !self.present.acts_as_superuser {
+            self.leave_to_superusers(entry, &mut statements);
+        }
+        if !self.present.roles.contains(&entry.name) {
+            return Ok(statements);
+        }
+        let there = self.present.entry("ROLE", &entry.name);
+        let there = there
+            .map(|there| sql::statements(&there.create))
+            .unwrap_or_default();
+        let attributes = statements.get(1).cloned().unwrap_or_default();
+        statements.retain(|statement| {
+            !statement.starts_with(b"CREATE ") && !there.contains(&statement.as_slice())
+        });
+        if self.is_own(entry) {
+            self.defer_own_role(entry, &statements).await?;
+            return Ok(Vec::new());
+        }
+        let expires = there
+            .iter()
+            .any(|text| !is_password(&entry.name, text) && text.contains_str(" VALID UNTIL "));
+        if expires && !attributes.contains_str(" VALID UNTIL ") {
+            statements.push(sql!("ALTER ROLE {} VALID UNTIL 'infinity'", name));
+        }
+        let has_password = |text: &[u8]| is_password(&entry.name, text);
+        let may_have_one =
+            !self.present.passwords_are_known || there.iter().any(|text| has_password(text));
+        let archived = sql::statements(&entry.create);
+        if may_have_one
+            && !self.header.is_without_passwords()
+            && !archived.iter().any(|text| has_password(text))
+        {
+            statements.push(password_statement(&entry.name, b"NULL"));
+        }
+        // set again by an entry of its own
+        let archived = self.archived.get(&("ROLE SETTING", name.as_bstr()));
+        let setting = self.present.entry("ROLE SETTING", &name);
+        if setting.is_some_and(|there| archived.is_none_or(|own| own.create != there.create)) {
+            statements.push(sql!("ALTER ROLE {} RESET ALL", name));
+        }
+        statements.extend(self.removed_comment(sql!("ROLE {}", name)));
+        if !statements.is_empty() {
+            self.existing.insert(sql!("role {}", name));
+        }
+        Ok(statements)
+    }
+
+    /// What a new role has not anyhow, only superusers may say.
+    fn leave_to_superusers(&self, entry: &Entry, statements: &mut [BString]) {
+        let head = sql!("ALTER ROLE {} WITH ", sql::identifier(&entry.name));
+        let is_new = !self.present.roles.contains(&entry.name);
+        for statement in statements.iter_mut().filter(|_| is_new) {
+            let Some(words) = statement.strip_prefix(head.as_slice()) else {
+                continue;
+            };
+            let left = words.split_str(" ").filter(|word| {
+                !matches!(*word, b"NOSUPERUSER" | b"NOREPLICATION" | b"NOBYPASSRLS")
+            });
+            *statement = sql!("{}{}", head, BString::from(bstr::join(" ", left)));
+        }
+    }
+
+    /// A comment of the server's that the archive does not have.
+    fn removed_comment(&self, target: BString) -> Option<BString> {
+        let is_there = self.present.entry("COMMENT", &target).is_some();
+        let wanted = !self.options.selection.parts.no_comments
+            && !self.archived.contains_key(&("COMMENT", target.as_bstr()));
+        (is_there && wanted).then(|| sql!("COMMENT ON {} IS NULL", target))
+    }
+
+    /// It must be able to come back, and to do what it is doing.
+    async fn defer_own_role(&mut self, entry: &Entry, statements: &[BString]) -> Result<()> {
+        let head = sql!("ALTER ROLE {} WITH ", sql::identifier(&entry.name));
+        for statement in statements {
+            let Some(words) = statement.strip_prefix(head.as_slice()) else {
+                if is_password(&entry.name, statement) {
+                    self.warnings.push(format!(
+                        "role {}, as which this restore is connected, has the password of the archive from now on",
+                        sql::identifier(&entry.name)
+                    ));
+                }
+                self.defer(entry, statement);
+                continue;
+            };
+            let (attributes, until) = match words.find(b" VALID UNTIL ") {
+                Some(at) => words.split_at(at),
+                None => (words.trim_end_with(|c| c == ';'), &b""[..]),
+            };
+            let mut attributes = BString::from(attributes);
+            let mut kept = Vec::new();
+            let mut keep = |from: &str, to: &str, attributes: &mut BString| {
+                let mut words: Vec<&[u8]> = attributes.split_str(" ").collect();
+                if let Some(word) = words.iter_mut().find(|word| **word == from.as_bytes()) {
+                    *word = to.as_bytes();
+                    kept.push(to.to_owned());
+                    *attributes = bstr::join(" ", words).into();
+                }
+            };
+            let superuser = self.present.own.get(&entry.name) == Some(&true);
+            if superuser {
+                keep("NOSUPERUSER", "SUPERUSER", &mut attributes);
+            }
+            keep("NOLOGIN", "LOGIN", &mut attributes);
+            // superusers are not bound by it
+            if !superuser && let Some(at) = attributes.find(" CONNECTION LIMIT ") {
+                attributes.truncate(at);
+            }
+            let mut altered = sql!("{}{}", head, attributes);
+            if !until.is_empty() && !self.is_past(until).await? {
+                altered.extend_from_slice(until.trim_end_with(|c| c == ';'));
+            } else if !until.is_empty() {
+                kept.push("a password that has not expired".to_owned());
+            }
+            altered.push(b';');
+            if !kept.is_empty() {
+                self.warnings.push(format!(
+                    "role {}, as which this restore is connected, keeps what it needs to connect: {}",
+                    sql::identifier(&entry.name),
+                    kept.join(", ")
+                ));
+            }
+            self.defer(entry, &altered);
+        }
+        Ok(())
+    }
+
+    /// Whether ` VALID UNTIL 'time';` has passed.
+    async fn is_past(&mut self, clause: &[u8]) -> Result<bool> {
+        let literal = clause
+            .strip_prefix(b" VALID UNTIL ")
+            .unwrap_or_default()
+            .trim_end_with(|c| c == ';');
+        // as this program writes it; anything else of a forged archive is not evaluated
+        let text: &[u8] = literal
+            .strip_prefix(b"'")
+            .and_then(|text| text.strip_suffix(b"'"))
+            .unwrap_or(b"-infinity");
+        let rows = self
+            .session
+            .query(sql!(
+                "SELECT {}::timestamptz < now() AS past",
+                sql::literal(text)
+            ))
+            .await;
+        match rows {
+            Ok(rows) => rows.only()?.bool("past"),
+            Err(error) if self.session.is_lost() => Err(error),
+            Err(_) => Ok(true),
+        }
+    }
+
+    fn tablespace_statements(&mut self, entry: &Entry) -> Vec<BString> {
+        let name = sql::identifier(&entry.name);
+        let mut statements: Vec<BString> = Vec::new();
+        let exists = self.present.tablespaces.contains_key(&entry.name);
+        if self.present.has_same(entry) {
+            let removed = self.removed_comment(sql!("TABLESPACE {}", name));
+            return removed.into_iter().collect();
+        }
+        if exists {
+            self.existing.insert(sql!("tablespace {}", name));
+            let reset = sql!("ALTER TABLESPACE {} RESET ({})", name, TABLESPACE_OPTIONS);
+            statements.push(reset);
+            statements.extend(self.removed_comment(sql!("TABLESPACE {}", name)));
+        } else if location(entry).is_empty() {
+            statements.push("SET allow_in_place_tablespaces = on".into());
+        }
+        statements.extend(
+            sql::statements(&entry.create)
+                .into_iter()
+                .filter(|statement| !exists || !statement.starts_with(b"CREATE "))
+                .map(BString::from),
+        );
+        if let (false, Some(owner)) = (self.options.no_owner, &entry.owner) {
+            statements.push(sql!(
+                "ALTER TABLESPACE {} OWNER TO {}",
+                name,
+                sql::identifier(owner)
+            ));
+        }
+        statements
+    }
+
+    fn tell_existing(&mut self) {
+        if self.existing.is_empty() {
+            return;
+        }
+        const SHOWN: usize = 10;
+        let names: Vec<String> = self
+            .existing
+            .iter()
+            .take(SHOWN)
+            .map(ToString::to_string)
+            .collect();
+        let more = match self.existing.len().saturating_sub(SHOWN) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        self.warnings.push(format!(
+            "there already, and brought to what the archive says: {}{more}",
+            names.join(", ")
+        ));
+    }
+
+    /// Memberships among roles of the archive that it does not have.
+    async fn revoke_others(&mut self, entries: &[Entry]) -> Result<()> {
+        let roles: HashSet<&BString> = entries
+            .iter()
+            .filter(|entry| entry.kind == "ROLE")
+            .map(|entry| &entry.name)
+            .collect();
+        // before 16 a membership is one, whoever granted it
+        let grantors_count = ServerVersion(self.header.server_version_num).at_least(16)
+            && self.session.version()?.at_least(16);
+        let kept: HashSet<BString> = entries
+            .iter()
+            .filter(|entry| entry.kind == "ROLE MEMBERSHIP")
+            .map(|entry| match grantors_count {
+                true => entry.name.clone(),
+                false => {
+                    let end = sql::find_unquoted(&entry.name, b" GRANTED BY ");
+                    entry.name[..end.unwrap_or(entry.name.len())].into()
+                }
+            })
+            .collect();
+        let present = self.present;
+        for membership in &present.memberships {
+            let is_ours = roles.contains(&membership.member)
+                && (roles.contains(&membership.role) || membership.role.starts_with(b"pg_"));
+            let tag = match grantors_count {
+                true => membership.tag(),
+                false => membership.without_grantor().tag(),
+            };
+            if !is_ours || kept.contains(&tag) || present.own.contains_key(&membership.member) {
+                continue;
+            }
+            let mut revoke = sql!(
+                "REVOKE {} FROM {}",
+                sql::identifier(&membership.role),
+                sql::identifier(&membership.member)
+            );
+            if let Some(grantor) = &membership.grantor {
+                revoke.extend_from_slice(&sql!(" GRANTED BY {}", sql::identifier(grantor)));
+            }
+            let outcome = self.session.execute(revoke).await;
+            match outcome {
+                Ok(()) => self
+                    .warnings
+                    .push(format!("membership {tag}, which the archive does not have, was revoked")),
+                Err(error) if self.session.is_lost() => return Err(error),
+                Err(error) => self.warnings.push(format!(
+                    "membership {tag}, which the archive does not have, could not be revoked: {error}"
+                )),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn with_hint(entry: &Entry, error: Error) -> Error {
+    let hint = match (entry.kind.as_str(), error.sqlstate()) {
+        ("TABLESPACE", Some(&SqlState::UNDEFINED_FILE)) => {
+            "make the folder on the server, empty and owned by the server's operating system user; or use --no-tablespaces"
+        }
+        (_, Some(&SqlState::INSUFFICIENT_PRIVILEGE)) => {
+            "connect as a superuser, or as a role that may do this"
+        }
+        _ => return error,
+    };
+    error.hint(hint)
+}

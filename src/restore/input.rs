@@ -1,0 +1,203 @@
+//! What is restored: an archive, or a set of them; out of a file or as it comes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bstr::BString;
+
+use super::source::FileSource;
+use super::stream::{self, Arriving, ArrivingSet};
+use crate::archive::{Content, Entry, Header, RandomReader, SetReader, is_set};
+use crate::error::{Error, Result};
+use crate::storage::{LocalFile, Window};
+
+/// Where the archive comes from.
+#[derive(Debug, Clone)]
+pub enum Input {
+    File(PathBuf),
+    Stdin,
+}
+
+/// What of a set is wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Choice {
+    #[default]
+    All,
+    Globals,
+    Database(BString),
+}
+
+/// An archive in a file: all of it, or a member of a set.
+pub type ArchiveFile = Window<Arc<LocalFile>>;
+
+/// A file that holds one archive or several.
+pub enum Holding {
+    Archive(Box<RandomReader<ArchiveFile>>),
+    Set(SetReader<LocalFile>),
+}
+
+impl Holding {
+    pub fn open(path: &Path) -> Result<Holding> {
+        let file = LocalFile::open(path)?;
+        if is_set(&file)? {
+            return Ok(Holding::Set(SetReader::open(file)?));
+        }
+        let reader = RandomReader::open(Window::whole(Arc::new(file))?)?;
+        Ok(Holding::Archive(Box::new(reader)))
+    }
+
+    /// With a choice, the member chosen; without, what it is.
+    pub fn choose(self, choice: &Choice) -> Result<Holding> {
+        match (self, choice) {
+            (holding, Choice::All) => Ok(holding),
+            (Holding::Set(set), choice) => {
+                let member = set.members().iter().find(|m| choice.is(m.content, &m.name));
+                let member = member.ok_or_else(|| choice.missing())?;
+                Ok(Holding::Archive(Box::new(set.open_member(member)?)))
+            }
+            (Holding::Archive(reader), Choice::Globals)
+                if reader.header().content == Content::Globals =>
+            {
+                Ok(Holding::Archive(reader))
+            }
+            (Holding::Archive(_), _) => Err(not_a_set()),
+        }
+    }
+}
+
+fn not_a_set() -> Error {
+    Error::usage("this is one archive, not a set: there is no member to choose")
+}
+
+impl Choice {
+    pub fn is(&self, content: Content, name: &BString) -> bool {
+        match self {
+            Choice::All => true,
+            Choice::Globals => content == Content::Globals,
+            Choice::Database(wanted) => content == Content::Database && wanted == name,
+        }
+    }
+
+    pub fn missing(&self) -> Error {
+        let what = match self {
+            Choice::Database(name) => format!("database {}", crate::sql::identifier(name)),
+            _ => "globals".to_owned(),
+        };
+        Error::new(format!("the set has no {what}")).hint("rdump show lists its members")
+    }
+}
+
+/// The archive, with what is known before its rows are read.
+pub struct Opened {
+    pub header: Header,
+    pub entries: Vec<Entry>,
+    pub rows: Contents,
+}
+
+pub enum Contents {
+    File(Arc<FileSource>),
+    Stream(Arriving),
+}
+
+#[cfg(test)]
+impl Contents {
+    /// Of an archive whose rows nobody reads.
+    pub fn none() -> Contents {
+        Contents::Stream(Arriving::default())
+    }
+}
+
+/// What the input turned out to be.
+// a run has one
+#[allow(clippy::large_enum_variant)]
+pub enum Source {
+    Archive(Opened),
+    Set(SetSource),
+}
+
+/// The members of a set, to be opened one after the other.
+pub enum SetSource {
+    File {
+        set: Arc<SetReader<LocalFile>>,
+        next: usize,
+    },
+    Stream(ArrivingSet),
+}
+
+pub async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|error| Error::new(format!("reading the archive broke off: {error}")))?
+}
+
+impl Source {
+    pub async fn open(input: Input, choice: &Choice) -> Result<Source> {
+        let choice = choice.clone();
+        match input {
+            Input::File(path) => {
+                blocking(move || match Holding::open(&path)?.choose(&choice)? {
+                    Holding::Archive(reader) => Ok(Source::Archive(Opened::of_file(*reader)?)),
+                    Holding::Set(set) => Ok(Source::Set(SetSource::File {
+                        set: Arc::new(set),
+                        next: 0,
+                    })),
+                })
+                .await
+            }
+            Input::Stdin => match stream::open_stdin().await? {
+                stream::Opening::Archive(opened) => match choice {
+                    Choice::Globals if opened.header.content == Content::Globals => {
+                        Ok(Source::Archive(opened))
+                    }
+                    Choice::All => Ok(Source::Archive(opened)),
+                    _ => Err(not_a_set()),
+                },
+                stream::Opening::Set(set) => Ok(Source::Set(SetSource::Stream(set))),
+            },
+        }
+    }
+}
+
+impl Opened {
+    fn of_file(reader: RandomReader<ArchiveFile>) -> Result<Opened> {
+        Ok(Opened {
+            header: reader.header().clone(),
+            entries: reader.entries()?,
+            rows: Contents::File(Arc::new(FileSource::new(reader))),
+        })
+    }
+}
+
+impl SetSource {
+    /// The next member. What was not read of the one before is passed over.
+    pub async fn next(&mut self) -> Result<Option<(String, Result<Opened>)>> {
+        match self {
+            SetSource::File { set, next } => {
+                let Some(member) = set.members().get(*next).cloned() else {
+                    return Ok(None);
+                };
+                *next += 1;
+                let (set, label) = (Arc::clone(set), member.label());
+                let opened = blocking(move || Opened::of_file(set.open_member(&member)?)).await;
+                Ok(Some((label, opened)))
+            }
+            SetSource::Stream(set) => {
+                let Some(opened) = set.next().await? else {
+                    return Ok(None);
+                };
+                let label = label(&opened.header);
+                Ok(Some((label, Ok(opened))))
+            }
+        }
+    }
+}
+
+/// What messages call an archive: "globals", "database shop".
+pub fn label(header: &Header) -> String {
+    match header.content {
+        Content::Globals => "globals".to_owned(),
+        Content::Database => format!("database {}", crate::sql::identifier(&header.database)),
+    }
+}
