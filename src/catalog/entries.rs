@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bstr::{BStr, BString, ByteSlice};
 
+use super::ahead;
 use super::dependency::{self, Graph, Node, Sorted};
 use super::filter::{Parts, prune};
 use super::kinds::{self, Object};
@@ -32,9 +33,33 @@ pub struct Catalog {
 
 /// Reads all objects in the session's current transaction and orders them.
 pub async fn read(session: &mut Session, scope: &Scope) -> Result<Catalog> {
+    order_all(Reader::new(session, scope).await?).await
+}
+
+/// As `read`, with another session that sees the same snapshot and answers some of the queries.
+pub async fn read_with(
+    session: &mut Session,
+    helper: &mut Session,
+    scope: &Scope,
+) -> Result<Catalog> {
     let mut reader = Reader::new(session, scope).await?;
+    let (ahead, questions) = ahead::asking(vec![
+        kinds::constraint::keys_query(&reader),
+        kinds::foreign_key::query(&reader),
+        DEPENDENCIES.to_owned(),
+        COMMENTS.to_owned(),
+    ]);
+    reader.ahead = ahead;
+    let (catalog, helped) = tokio::join!(order_all(reader), questions.ask(helper));
+    let catalog = catalog?;
+    helped.context("reading the catalogs over another connection")?;
+    Ok(catalog)
+}
+
+async fn order_all(mut reader: Reader<'_>) -> Result<Catalog> {
+    let scope = reader.scope;
     let mut objects = kinds::read_all(&mut reader).await?;
-    objects.sort_by_key(natural_order);
+    objects.sort_by_cached_key(natural_order);
     let edges = read_dependencies(&mut reader).await?;
     let comments = read_comments(&mut reader).await?;
     let labels = match scope.parts.no_security_labels {
@@ -110,14 +135,12 @@ fn natural_order(object: &Object) -> (usize, BString, BString, BString) {
 }
 
 /// pg_depend without what is pinned or belongs to an extension.
+const DEPENDENCIES: &str = "
+    SELECT classid, objid, refclassid, refobjid
+    FROM pg_depend WHERE deptype NOT IN ('p', 'e')";
+
 async fn read_dependencies(reader: &mut Reader<'_>) -> Result<Vec<(Address, Address)>> {
-    let rows = reader
-        .query(
-            "dependencies",
-            "SELECT classid, objid, refclassid, refobjid, deptype
-             FROM pg_depend WHERE deptype NOT IN ('p', 'e')",
-        )
-        .await?;
+    let rows = reader.query("dependencies", DEPENDENCIES).await?;
     rows.iter()
         .map(|row| {
             let from = Address::new(row.number("classid")?, row.number("objid")?);
@@ -127,23 +150,24 @@ async fn read_dependencies(reader: &mut Reader<'_>) -> Result<Vec<(Address, Addr
         .collect()
 }
 
+/// An object or a column of it, and what COMMENT ON calls it.
+type Described = (Address, i32, BString);
+
 /// Comments by object and column.
 type Comments = HashMap<Address, Vec<(i32, BString)>>;
 
+const COMMENTS: &str = "
+    SELECT classoid, objoid, objsubid, description FROM pg_description
+    WHERE objoid >= 16384
+       OR classoid IN ('pg_namespace'::regclass, 'pg_largeobject'::regclass)
+    UNION ALL
+    SELECT classoid, objoid, 0, description FROM pg_shdescription
+    WHERE classoid = 'pg_database'::regclass
+      AND objoid = (SELECT oid FROM pg_database WHERE datname = current_database())
+    ORDER BY classoid, objoid, objsubid";
+
 async fn read_comments(reader: &mut Reader<'_>) -> Result<Comments> {
-    let rows = reader
-        .query(
-            "comments",
-            "SELECT classoid, objoid, objsubid, description FROM pg_description
-             WHERE objoid >= 16384
-                OR classoid IN ('pg_namespace'::regclass, 'pg_largeobject'::regclass)
-             UNION ALL
-             SELECT classoid, objoid, 0, description FROM pg_shdescription
-             WHERE classoid = 'pg_database'::regclass
-               AND objoid = (SELECT oid FROM pg_database WHERE datname = current_database())
-             ORDER BY classoid, objoid, objsubid",
-        )
-        .await?;
+    let rows = reader.query("comments", COMMENTS).await?;
     let mut comments = Comments::new();
     for row in &rows {
         let address = Address::new(row.number("classoid")?, row.number("objoid")?);
@@ -262,8 +286,9 @@ impl Rendering<'_> {
             None => self.dependencies(node),
         };
         if !member {
-            self.add_comments(object, &definition, &needed);
-            self.add_labels(object, &definition, &needed);
+            let described = self.described(object, &definition);
+            self.add_comments(object, &definition, &described, &needed);
+            self.add_labels(object, &definition, &described, &needed);
         }
         if let Some(object_type) = object.default_privileges_for() {
             self.keep_privileges(identity, &definition, own, "DEFAULT ACL", object_type);
@@ -330,14 +355,15 @@ impl Rendering<'_> {
         &mut self,
         object: &dyn super::CatalogObject,
         definition: &Definition,
+        described: &[Described],
         needed: &[EntryId],
     ) {
         let identity = object.identity();
-        for (address, column, target) in self.described(object, definition) {
+        for (address, column, target) in described {
             let text = self
                 .comments
-                .get(&address)
-                .and_then(|all| all.iter().find(|(subid, _)| *subid == column))
+                .get(address)
+                .and_then(|all| all.iter().find(|(subid, _)| subid == column))
                 .map(|(_, text)| text);
             if text.map(|text| text.as_bstr()) == initial_comment(identity) {
                 continue;
@@ -349,7 +375,7 @@ impl Rendering<'_> {
                 definition.section,
                 definition.pass,
                 object,
-                target,
+                target.clone(),
                 create,
                 needed,
             );
@@ -361,7 +387,7 @@ impl Rendering<'_> {
         &self,
         object: &dyn super::CatalogObject,
         definition: &Definition,
-    ) -> Vec<(Address, i32, BString)> {
+    ) -> Vec<Described> {
         let address = object.identity().address;
         let own = definition.comment_target.clone();
         let parts = object.comment_columns().into_iter();
@@ -376,9 +402,12 @@ impl Rendering<'_> {
         &mut self,
         object: &dyn super::CatalogObject,
         definition: &Definition,
+        described: &[Described],
         needed: &[EntryId],
     ) {
-        let described = self.described(object, definition);
+        if self.labels.is_empty() {
+            return;
+        }
         for same in described.chunk_by(|(left, ..), (right, ..)| left == right) {
             let mut create = BString::default();
             let mut tag = None;

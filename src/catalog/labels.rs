@@ -50,6 +50,10 @@ impl Labels {
         Ok(labels)
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// SECURITY LABEL for each label of this object or column; `target` as COMMENT ON takes it.
     pub fn statements(&self, address: Address, column: i32, target: &BStr) -> BString {
         let own = self.0.get(&address).into_iter().flatten();

@@ -4,6 +4,7 @@
 //! objects; `dependency` orders them and mends loops; `entries` renders them with their comments
 //! and privileges.
 
+mod ahead;
 pub mod dependency;
 mod entries;
 pub mod filter;
@@ -18,7 +19,7 @@ mod scope;
 mod secrets;
 mod version;
 
-pub use entries::{Catalog, read};
+pub use entries::{Catalog, read, read_with};
 pub use kinds::Object;
 pub use object::{
     Address, CatalogObject, Defining, Definition, Drop, Identity, Part, Placement, PrivilegeTarget,

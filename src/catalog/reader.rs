@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bstr::{BString, ByteSlice};
 
+use super::ahead::Ahead;
 use super::filter::{Chosen, Patterns};
 use super::object::{Address, Identity, class};
 use super::scope::Scope;
@@ -30,6 +31,8 @@ pub struct Reader<'a> {
     /// Roles that privileges name by number, since they were dropped behind the server's back.
     gone_roles: HashSet<BString>,
     warnings: Vec<String>,
+    /// What another connection is asked.
+    pub(super) ahead: Ahead,
 }
 
 struct WantedRelations {
@@ -63,7 +66,7 @@ const GONE_ROLES: &str = "
     ORDER BY 1";
 
 /// OIDs below are initdb's (FirstNormalObjectId, src/include/access/transam.h).
-const FIRST_NORMAL_OID: Oid = 16384;
+pub(super) const FIRST_NORMAL_OID: Oid = 16384;
 
 impl<'a> Reader<'a> {
     pub async fn new(session: &'a mut Session, scope: &'a Scope) -> Result<Reader<'a>> {
@@ -81,6 +84,7 @@ impl<'a> Reader<'a> {
             known_relations: HashSet::new(),
             gone_roles: HashSet::new(),
             warnings: Vec::new(),
+            ahead: Ahead::default(),
         };
         let rows = reader.query("roles that are gone", GONE_ROLES).await?;
         for row in &rows {
@@ -97,7 +101,8 @@ impl<'a> Reader<'a> {
                 // array types, row types, rules of views
                 "WITH RECURSIVE member AS (
                      SELECT classid, objid, refclassid, refobjid
-                     FROM pg_depend WHERE deptype = 'e'
+                     FROM pg_depend
+                     WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
                      UNION
                      SELECT d.classid, d.objid, m.refclassid, m.refobjid
                      FROM pg_depend d
@@ -197,10 +202,11 @@ impl<'a> Reader<'a> {
 
     /// Runs one catalog query; `what` is named should it fail.
     pub async fn query(&mut self, what: &str, sql: &str) -> Result<Rows> {
-        self.session
-            .query(sql)
-            .await
-            .with_context(|| format!("reading {what}"))
+        let answer = match self.ahead.take(sql).await {
+            Some(answer) => answer,
+            None => self.session.query(sql).await,
+        };
+        answer.with_context(|| format!("reading {what}"))
     }
 
     /// The extension that an object belongs to. Such objects are not defined again; only

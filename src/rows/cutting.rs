@@ -1,6 +1,9 @@
 //! Tables cut into pieces that several connections read at once.
 
+use std::time::Duration;
+
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::copy::{Slice, slices};
 use crate::error::{Error, Result};
@@ -33,8 +36,11 @@ impl Cutting {
     }
 }
 
+/// Where the leader is lost the workers miss what it kept for them, and may fail first.
+const LEADER_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Runs the leader's part of the work and that of all workers to their ends. The first error ends
-/// the rest.
+/// the rest; the leader's goes before one of a worker.
 pub async fn run_all(
     leading: impl Future<Output = Result<()>>,
     mut workers: JoinSet<Result<()>>,
@@ -48,7 +54,15 @@ pub async fn run_all(
                 outcome?;
             }
             Some(outcome) = workers.join_next() => {
-                outcome.map_err(|error| Error::new(format!("a worker died: {error}")))??;
+                let outcome = outcome
+                    .unwrap_or_else(|error| Err(Error::new(format!("a worker died: {error}"))));
+                if outcome.is_err() && !leader_done {
+                    workers.abort_all();
+                    if let Ok(led) = timeout(LEADER_PATIENCE, &mut leading).await {
+                        led?;
+                    }
+                }
+                outcome?;
             }
         }
     }
@@ -86,6 +100,16 @@ mod tests {
         workers.spawn(async { Err(Error::new("nor here")) });
         let error = run_all(std::future::pending(), workers).await.unwrap_err();
         assert_eq!(error.message(), "nor here");
+
+        // whichever is first
+        let mut workers = JoinSet::new();
+        workers.spawn(async { Err(Error::new("its table is gone")) });
+        let leading = async {
+            tokio::task::yield_now().await;
+            Err(Error::new("the locks are gone"))
+        };
+        let error = run_all(leading, workers).await.unwrap_err();
+        assert_eq!(error.message(), "the locks are gone");
 
         let mut workers = JoinSet::new();
         workers.spawn(async { Ok(()) });

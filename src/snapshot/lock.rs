@@ -290,7 +290,9 @@ async fn look_again(
     if let Some(change) = relations::altered(leader, &late).await? {
         return Ok(Attempt::Changed(change));
     }
-    relations::measure(leader, &mut shown).await?;
+    if options.scope.parts.takes_rows() {
+        relations::measure(leader, &mut shown).await?;
+    }
     leader.execute(END_LOOK).await?;
     Ok(Attempt::Done(shown))
 }

@@ -180,8 +180,8 @@ async fn run_with_leader(
     let mut begin = BString::from("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n");
     begin.extend_from_slice(&known.for_reading(&encoding));
     let jobs = options.jobs;
-    let begin = async |session: &mut Session| session.execute(&begin).await;
-    let mut workers = open_workers(&mut leader, connector, jobs, &mut warnings, begin).await?;
+    let begun = async |session: &mut Session| session.execute(&begin).await;
+    let mut workers = open_workers(&mut leader, connector, jobs, &mut warnings, begun).await?;
     leader.execute("COMMIT").await?;
     let lock_options = LockOptions {
         wait: options.lock_wait,
@@ -192,8 +192,13 @@ async fn run_with_leader(
         hook: options.window_hook.clone(),
         progress: Arc::clone(&progress),
     };
-    let (snapshot, catalog, values) =
-        consistent_catalog(&mut leader, &known, &lock_options, standby).await?;
+    let reading = Catalogs {
+        known: &known,
+        begin: &begin,
+        options: &lock_options,
+        standby,
+    };
+    let (snapshot, catalog, values) = reading.read(&mut leader, workers.first_mut()).await?;
     progress.log(|| {
         let (tables, entries) = (snapshot.relations.len(), catalog.entries.len());
         format!(
@@ -202,7 +207,7 @@ async fn run_with_leader(
         )
     });
     warnings.extend(catalog.warnings.iter().cloned());
-    for worker in &mut workers {
+    for worker in workers.iter_mut().skip(1) {
         join_snapshot(worker, &snapshot).await?;
     }
 
@@ -239,7 +244,9 @@ async fn run_with_leader(
 
     let work = Arc::new(Work::new(&plan, progress));
     let copied = async {
-        copy_all(&mut leader, workers, &work, &writer, known_rows).await?;
+        if let Err(error) = copy_all(&mut leader, workers, &work, &writer, known_rows).await {
+            return Err(cause(&mut leader, error).await);
+        }
         // while the locks still keep others' changes waiting
         refuse_change(&mut leader, &snapshot).await?;
         let settings = known.for_reading(&encoding);
@@ -263,49 +270,78 @@ async fn run_with_leader(
     Ok((report, header))
 }
 
-/// Reads the catalogs under a snapshot whose tables are locked. Objects that cannot be locked
-/// (functions, types) may vanish meanwhile, which the server's own deparsing functions report as
-/// a failed cache lookup: then all begins again. So it does when a sequence is gone, whose value
-/// cannot be read any more; they come with the catalog.
-async fn consistent_catalog(
-    leader: &mut Session,
-    known: &KnownSettings,
-    options: &LockOptions,
+/// How the catalogs are read.
+struct Catalogs<'a> {
+    known: &'a KnownSettings,
+    /// How a worker begins its transaction.
+    begin: &'a BString,
+    options: &'a LockOptions,
     standby: bool,
-) -> Result<(Snapshot, Catalog, Values)> {
-    const TRIES: u32 = 20;
-    let mut tries = 0;
-    loop {
-        let snapshot = lock_and_snapshot(leader, known, options).await?;
-        let read = async {
-            // rolled back for its locks, as in lock_and_snapshot
-            leader.execute("SAVEPOINT rdump_catalogs").await?;
-            let catalog = catalog::read(leader, &options.scope)
+}
+
+impl Catalogs<'_> {
+    /// Reads under a snapshot whose tables are locked, and which the helper then shares. Objects
+    /// that cannot be locked (functions, types) may vanish meanwhile, which the server's own
+    /// deparsing functions report as a failed cache lookup: then all begins again. So it does when a
+    /// sequence is gone, whose value cannot be read any more; they come with the catalog.
+    async fn read(
+        &self,
+        leader: &mut Session,
+        mut helper: Option<&mut Session>,
+    ) -> Result<(Snapshot, Catalog, Values)> {
+        const TRIES: u32 = 20;
+        let mut tries = 0;
+        loop {
+            let snapshot = lock_and_snapshot(leader, self.known, self.options).await?;
+            match self
+                .try_once(leader, helper.as_deref_mut(), &snapshot)
                 .await
-                .context("reading the catalogs")?;
-            let wanted = plan::sequences(&catalog.entries);
-            let values = sequences::read(leader, wanted, standby).await?;
-            leader
-                .execute("ROLLBACK TO rdump_catalogs; RELEASE rdump_catalogs")
-                .await?;
-            Ok((catalog, values))
-        };
-        match read.await {
-            Ok((catalog, values)) => return Ok((snapshot, catalog, values)),
-            Err::<_, Error>(error) => match error.sqlstate() {
-                Some(
-                    // "cache lookup failed"; some functions return NULL instead
-                    &(SqlState::INTERNAL_ERROR
-                    | SqlState::NULL_VALUE_NOT_ALLOWED
-                    | SqlState::UNDEFINED_TABLE
-                    | SqlState::T_R_DEADLOCK_DETECTED),
-                ) if tries < TRIES => {
-                    tries += 1;
-                    give_way(leader, tries).await?;
-                }
-                _ => return Err(error),
-            },
+            {
+                Ok((catalog, values)) => return Ok((snapshot, catalog, values)),
+                Err(error) => match error.sqlstate() {
+                    Some(
+                        // "cache lookup failed"; some functions return NULL instead
+                        &(SqlState::INTERNAL_ERROR
+                        | SqlState::NULL_VALUE_NOT_ALLOWED
+                        | SqlState::UNDEFINED_TABLE
+                        | SqlState::T_R_DEADLOCK_DETECTED),
+                    ) if tries < TRIES => {
+                        tries += 1;
+                        give_way(leader, tries).await?;
+                        if let Some(helper) = &mut helper {
+                            helper.execute("ROLLBACK").await?;
+                            helper.execute(self.begin).await?;
+                        }
+                    }
+                    _ => return Err(error),
+                },
+            }
         }
+    }
+
+    async fn try_once(
+        &self,
+        leader: &mut Session,
+        helper: Option<&mut Session>,
+        snapshot: &Snapshot,
+    ) -> Result<(Catalog, Values)> {
+        let scope = &self.options.scope;
+        // rolled back for its locks, as in lock_and_snapshot
+        leader.execute("SAVEPOINT rdump_catalogs").await?;
+        let catalog = match helper {
+            None => catalog::read(leader, scope).await,
+            Some(helper) => {
+                join_snapshot(helper, snapshot).await?;
+                catalog::read_with(leader, helper, scope).await
+            }
+        };
+        let catalog = catalog.context("reading the catalogs")?;
+        let wanted = plan::sequences(&catalog.entries);
+        let values = sequences::read(leader, wanted, self.standby).await?;
+        leader
+            .execute("ROLLBACK TO rdump_catalogs; RELEASE rdump_catalogs")
+            .await?;
+        Ok((catalog, values))
     }
 }
 
@@ -434,6 +470,18 @@ async fn copy_all(
         });
     }
     run_all(work.run_leader(leader, writer.sealer()), running).await
+}
+
+/// Without the leader its locks are gone, and tables with them: then its end is what to tell, and
+/// not what a worker met.
+async fn cause(leader: &mut Session, error: Error) -> Error {
+    if leader.is_lost() {
+        return error;
+    }
+    match leader.execute("SELECT 1").await {
+        Err(lost) if leader.is_lost() => lost.context("keeping the tables as they were"),
+        _ => error,
+    }
 }
 
 /// On a standby, replay may cancel the queries of a long snapshot.

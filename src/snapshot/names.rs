@@ -51,7 +51,9 @@ pub async fn refuse_change(
     settings: &[u8],
     warnings: &mut Vec<String>,
 ) -> Result<()> {
-    let now = match Names::of_now(connector, settings).await {
+    let (now, before) = tokio::join!(Names::of_now(connector, settings), Names::read(leader));
+    let before = before?;
+    let now = match now {
         Ok(now) => now,
         Err(error) => {
             warnings.push(format!(
@@ -60,7 +62,7 @@ pub async fn refuse_change(
             return Ok(());
         }
     };
-    match Names::read(leader).await?.change(&now) {
+    match before.change(&now) {
         None => Ok(()),
         Some(change) => Err(
             Error::new(format!("{change} while the snapshot was taken")).hint(

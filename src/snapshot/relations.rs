@@ -49,16 +49,16 @@ const LIST: &str = "
                     AND has_table_privilege(c.oid, 'SELECT'), true) AS readable,
            -- rows are read from the partitions themselves, whatever is said of their parent
            c.relkind = 'r' AND row_security_active(c.oid) AS secured,
-           (SELECT d.refobjid FROM pg_depend d
-            WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
-            LIMIT 1) AS extension
+           m.refobjid AS extension
     FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_am a ON a.oid = c.relam
+    -- of one extension at most
+    LEFT JOIN pg_depend m ON m.refclassid = 'pg_extension'::regclass AND m.deptype = 'e'
+                         AND m.classid = 'pg_class'::regclass AND m.objid = c.oid
     WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND c.oid >= 16384
       AND (n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-               AND NOT EXISTS (SELECT FROM pg_depend d
-                               WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+               AND m.objid IS NULL
            OR c.oid IN (SELECT unnest(e.extconfig) FROM pg_extension e))
     ORDER BY c.oid";
 
@@ -234,7 +234,8 @@ const UNREADABLE_SEQUENCES: &str = "
     WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND c.oid >= 16384
       AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
       AND NOT EXISTS (SELECT FROM pg_depend d
-                      WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+                      WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+                        AND d.classid = 'pg_class'::regclass AND d.objid = c.oid)
       AND NOT coalesce(has_sequence_privilege(c.oid, 'SELECT')
                        AND has_schema_privilege(n.oid, 'USAGE'), true)
     ORDER BY 2, 3";

@@ -9,7 +9,11 @@ pub fn join<T: AsRef<[u8]>>(pieces: impl IntoIterator<Item = T>, separator: &str
 
 /// `format!` for SQL whose parts are bytes: each `{}` takes the next part.
 pub fn render(template: &str, parts: &[&dyn AsRef<[u8]>]) -> BString {
-    let mut text = BString::default();
+    let length: usize = parts
+        .iter()
+        .map(|part| AsRef::<[u8]>::as_ref(*part).len())
+        .sum();
+    let mut text = BString::from(Vec::with_capacity(template.len() + length));
     let mut parts = parts.iter();
     for (index, piece) in template.as_bytes().split_str("{}").enumerate() {
         if index > 0 {

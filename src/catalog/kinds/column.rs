@@ -82,8 +82,10 @@ pub(super) async fn read(
                         format_type(a.atttypid, a.atttypmod) AS type,
                         a.attislocal, a.attgenerated, a.attstattarget, a.attstorage, t.typstorage,
                         a.attcompression,
-                        ARRAY(SELECT o FROM unnest(a.attoptions) AS o
-                              WHERE NOT starts_with(o, 'pg_attver=')) AS attoptions,
+                        CASE WHEN a.attoptions IS NULL THEN '{{}}'
+                             ELSE ARRAY(SELECT o FROM unnest(a.attoptions) AS o
+                                        WHERE NOT starts_with(o, 'pg_attver='))
+                             END AS attoptions,
                         coalesce(a.attfdwoptions, '{{}}') AS attfdwoptions,
                         cn.nspname AS collation_schema, cl.collname AS collation,
                         d.oid AS default_oid, pg_get_expr(d.adbin, d.adrelid) AS \"default\",

@@ -20,28 +20,11 @@ pub struct Constraint {
 }
 
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Constraint>> {
-    let wanted = reader.of_wanted();
-    let rows = reader
-        .query(
-            "constraints",
-            &format!(
-                "SELECT k.oid, k.conname AS name, k.contype, k.condeferrable, k.condeferred,
-                        k.conparentid <> 0 AS is_inherited,
-                        (i.indisvalid OR c.relkind = 'p') AND i.indisready AS is_usable,
-                        pg_get_constraintdef(k.oid) AS definition, x.reloptions,
-                        {index}, {OWNER_COLUMNS}
-                 FROM pg_constraint k
-                 JOIN pg_class c ON c.oid = k.conrelid
-                 JOIN pg_class x ON x.oid = k.conindid
-                 JOIN pg_index i ON i.indexrelid = k.conindid
-                 {OWNER_JOINS}
-                 WHERE k.contype IN ('p', 'u', 'x') AND {USER_SCHEMAS} AND {wanted}",
-                index = super::index::properties_columns(),
-            ),
-        )
-        .await?;
+    let (keys, exclusions) = (keys_query(reader), query(reader, "'x'"));
+    let keys = reader.query("keys", &keys).await?;
+    let exclusions = reader.query("exclusion constraints", &exclusions).await?;
     let mut constraints = Vec::new();
-    for row in &rows {
+    for row in keys.iter().chain(&exclusions) {
         let relation = Relation::from_row(row)?;
         if reader.has_relation(relation.oid) {
             let identity = Identity::in_schema(class::CONSTRAINT, row)?;
@@ -78,6 +61,30 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<Constraint>> {
         }
     }
     Ok(constraints)
+}
+
+/// Primary keys and unique constraints. Locks no table: their columns are named from the catalogs'
+/// caches, whereas an exclusion may have an expression.
+pub fn keys_query(reader: &Reader<'_>) -> String {
+    query(reader, "'p', 'u'")
+}
+
+fn query(reader: &Reader<'_>, types: &str) -> String {
+    let wanted = reader.of_wanted();
+    format!(
+        "SELECT k.oid, k.conname AS name, k.contype, k.condeferrable, k.condeferred,
+                k.conparentid <> 0 AS is_inherited,
+                (i.indisvalid OR c.relkind = 'p') AND i.indisready AS is_usable,
+                pg_get_constraintdef(k.oid) AS definition, x.reloptions,
+                {index}, {OWNER_COLUMNS}
+         FROM pg_constraint k
+         JOIN pg_class c ON c.oid = k.conrelid
+         JOIN pg_class x ON x.oid = k.conindid
+         JOIN pg_index i ON i.indexrelid = k.conindid
+         {OWNER_JOINS}
+         WHERE k.contype IN ({types}) AND {USER_SCHEMAS} AND {wanted}",
+        index = super::index::properties_columns(),
+    )
 }
 
 /// Puts `WITH (...)` before the deferrability, where the grammar wants it.

@@ -25,20 +25,8 @@ pub struct ForeignKey {
 
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<ForeignKey>> {
     let partitions = read_index_partitions(reader).await?;
-    let wanted = reader.of_wanted();
-    let rows = reader
-        .query(
-            "foreign keys",
-            &format!(
-                "SELECT k.oid, k.conname AS name, k.confrelid, k.conindid,
-                        pg_get_constraintdef(k.oid) AS definition, {OWNER_COLUMNS}
-                 FROM pg_constraint k
-                 JOIN pg_class c ON c.oid = k.conrelid
-                 {OWNER_JOINS}
-                 WHERE k.contype = 'f' AND k.conparentid = 0 AND {USER_SCHEMAS} AND {wanted}"
-            ),
-        )
-        .await?;
+    let query = query(reader);
+    let rows = reader.query("foreign keys", &query).await?;
     let mut keys = Vec::new();
     for row in &rows {
         let relation = Relation::from_row(row)?;
@@ -53,6 +41,19 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<ForeignKey>> {
         }
     }
     Ok(keys)
+}
+
+/// Locks no table: columns and tables are named from the catalogs' caches.
+pub fn query(reader: &Reader<'_>) -> String {
+    let wanted = reader.of_wanted();
+    format!(
+        "SELECT k.oid, k.conname AS name, k.confrelid, k.conindid,
+                pg_get_constraintdef(k.oid) AS definition, {OWNER_COLUMNS}
+         FROM pg_constraint k
+         JOIN pg_class c ON c.oid = k.conrelid
+         {OWNER_JOINS}
+         WHERE k.contype = 'f' AND k.conparentid = 0 AND {USER_SCHEMAS} AND {wanted}"
+    )
 }
 
 /// Indexes of partitions by the index they are part of.

@@ -36,15 +36,19 @@ pub(super) struct IndexProperties {
 
 /// Columns of a query over the index `i` and its pg_class row `x`.
 pub(super) fn properties_columns() -> String {
+    // only an expression has a target of its own
+    let targets_of = "CASE WHEN i.indexprs IS NULL THEN '{}' ELSE";
     format!(
         "x.oid AS index_oid, x.relname AS index_name, i.indisclustered, i.indisreplident,
-         (SELECT spcname FROM pg_tablespace s WHERE s.oid = x.reltablespace) AS tablespace,
-         ARRAY(SELECT a.attnum FROM pg_attribute a
-               WHERE a.attrelid = x.oid AND a.attstattarget >= 0
-               ORDER BY a.attnum) AS statistics_columns,
-         ARRAY(SELECT a.attstattarget FROM pg_attribute a
-               WHERE a.attrelid = x.oid AND a.attstattarget >= 0
-               ORDER BY a.attnum) AS statistics_targets,
+         CASE WHEN x.reltablespace <> 0
+              THEN (SELECT s.spcname FROM pg_tablespace s WHERE s.oid = x.reltablespace)
+              END AS tablespace,
+         {targets_of} ARRAY(SELECT a.attnum FROM pg_attribute a
+                            WHERE a.attrelid = x.oid AND a.attstattarget >= 0
+                            ORDER BY a.attnum) END AS statistics_columns,
+         {targets_of} ARRAY(SELECT a.attstattarget FROM pg_attribute a
+                            WHERE a.attrelid = x.oid AND a.attstattarget >= 0
+                            ORDER BY a.attnum) END AS statistics_targets,
          {}",
         relation::extensions_column("pg_class", "x.oid")
     )

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bstr::{BString, ByteSlice};
 
 use crate::catalog::object::{Address, ColumnAcl, Definition, Drop, Identity, class};
-use crate::catalog::reader::{Reader, USER_SCHEMAS};
+use crate::catalog::reader::{FIRST_NORMAL_OID, Reader, USER_SCHEMAS};
 use crate::error::Result;
 use crate::postgres::{Oid, Row};
 use crate::sql;
@@ -90,7 +90,9 @@ pub(super) fn query(columns: &str, joins: &str, kinds: &str) -> String {
                     AS acldefault,
                 c.relkind, c.relpersistence, c.reloptions, c.reltoastrelid,
                 c.reltype, coalesce(rt.typarray, 0) AS typarray,
-                (SELECT spcname FROM pg_tablespace s WHERE s.oid = c.reltablespace) AS tablespace,
+                CASE WHEN c.reltablespace <> 0
+                     THEN (SELECT s.spcname FROM pg_tablespace s WHERE s.oid = c.reltablespace)
+                     END AS tablespace,
                 {columns}
          FROM pg_class c
          JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -102,12 +104,12 @@ pub(super) fn query(columns: &str, joins: &str, kinds: &str) -> String {
            AND (({USER_SCHEMAS})
                 OR (n.nspname = 'pg_catalog'
                     AND (c.relacl IS DISTINCT FROM i.initprivs
-                         OR EXISTS (SELECT FROM pg_attribute a
-                                    LEFT JOIN pg_init_privs ai
-                                      ON ai.classoid = 'pg_class'::regclass
-                                     AND ai.objoid = a.attrelid AND ai.objsubid = a.attnum
-                                    WHERE a.attrelid = c.oid
-                                      AND a.attacl IS DISTINCT FROM ai.initprivs))))"
+                         OR c.oid IN (SELECT a.attrelid FROM pg_attribute a
+                                      LEFT JOIN pg_init_privs ai
+                                        ON ai.classoid = 'pg_class'::regclass
+                                       AND ai.objoid = a.attrelid AND ai.objsubid = a.attnum
+                                      WHERE a.attrelid < {FIRST_NORMAL_OID}
+                                        AND a.attacl IS DISTINCT FROM ai.initprivs))))"
     )
 }
 
@@ -129,6 +131,11 @@ pub(super) async fn column_acls(
                   AND i.objsubid = a.attnum
                  WHERE a.attacl IS DISTINCT FROM i.initprivs AND NOT a.attisdropped
                    AND c.relkind IN ({kinds})
+                   -- the same for most columns: neither
+                   AND (a.attacl IS NOT NULL
+                        OR a.attrelid IN (SELECT p.objoid FROM pg_init_privs p
+                                          WHERE p.classoid = 'pg_class'::regclass
+                                            AND p.objsubid <> 0))
                  ORDER BY a.attrelid, a.attnum"
             ),
         )
@@ -220,10 +227,17 @@ pub(super) fn options<'a>(
 /// depend on by ALTER ... DEPENDS ON EXTENSION.
 pub(super) fn extensions_column(catalog: &str, oid: &str) -> String {
     format!(
-        "ARRAY(SELECT e.extname FROM pg_depend own JOIN pg_extension e ON e.oid = own.refobjid
-               WHERE own.classid = '{catalog}'::regclass AND own.objid = {oid}
-                 AND own.refclassid = 'pg_extension'::regclass AND own.deptype = 'x'
-               ORDER BY e.extname) AS extensions"
+        // few have any: whether one does is looked up in a list that is made once
+        "CASE WHEN {oid} IN (SELECT own.objid FROM pg_depend own
+                             WHERE own.classid = '{catalog}'::regclass
+                               AND own.refclassid = 'pg_extension'::regclass
+                               AND own.deptype = 'x')
+              THEN ARRAY(SELECT e.extname
+                         FROM pg_depend own JOIN pg_extension e ON e.oid = own.refobjid
+                         WHERE own.classid = '{catalog}'::regclass AND own.objid = {oid}
+                           AND own.refclassid = 'pg_extension'::regclass AND own.deptype = 'x'
+                         ORDER BY e.extname)
+              ELSE '{{}}' END AS extensions"
     )
 }
 

@@ -24,6 +24,9 @@ pub struct TableData {
 }
 
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<TableData>> {
+    if !reader.scope.parts.takes_rows() {
+        return Ok(Vec::new());
+    }
     let mut configuration = extension_data::read(reader).await?;
     let mut references = if configuration.is_empty() {
         HashMap::new()
