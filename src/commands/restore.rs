@@ -220,14 +220,27 @@ impl Arguments {
                 }
             }
         }
+        if self.output.json {
+            for name in &report.not_reached {
+                print_json(&serde_json::json!({
+                    "type": "member",
+                    "member": name,
+                    "outcome": "not begun",
+                }));
+            }
+        } else if let Some(names) = report.left_out() {
+            tell(format_args!(
+                "error: not begun, as the run ended before: {names}"
+            ));
+        }
         let complete = report.members.iter().filter(|m| m.is_complete()).count();
-        let all = complete == report.members.len() && report.broken_off.is_none();
+        let all = complete == report.total() && report.broken_off.is_none() && !report.is_unread;
         if self.output.json {
             print_json(&serde_json::json!({
                 "type": "summary",
                 "outcome": if all { "done" } else { "partial" },
                 "content": "set",
-                "members": report.members.len(),
+                "members": report.total(),
                 "complete": complete,
                 "rows": rows,
                 "raw_bytes": progress.counts().bytes,
@@ -242,7 +255,7 @@ impl Arguments {
             } else {
                 "ended with failures"
             },
-            report.members.len(),
+            report.total(),
             bytes(progress.counts().bytes),
             elapsed.as_secs_f64()
         ));

@@ -590,6 +590,7 @@ async fn run_parallel(
         let (number, session, outcome) =
             ended.map_err(|error| Error::new(format!("a worker died: {error}")))?;
         if let Err(error) = outcome {
+            shared.stop();
             // the others may be building an index for an hour, or wait for rows that never come
             connector.cancel_all().await;
             running.shutdown().await;
