@@ -145,6 +145,7 @@ impl Arguments {
         let progress = self.output.progress();
         let watching = self.output.watch(Arc::clone(&progress), "loading");
         let cancellation = Arc::clone(&options.cancellation);
+        let triggers = Arc::clone(&options.triggers);
         let report = or_cancelled_if(
             &connector,
             || cancellation.cancel(),
@@ -157,6 +158,10 @@ impl Arguments {
             ),
         )
         .await;
+        let report = match report {
+            Err(error) if error.exit_code() > 128 => Err(triggers.after_signal(error).await),
+            ended => ended,
+        };
         drop(watching);
         match report? {
             Restored::Archive(report) => {

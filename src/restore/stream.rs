@@ -6,10 +6,10 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use tokio::sync::{Semaphore, mpsc};
 
+use super::connections::run_parallel;
 use super::create::{Shared, lock};
 use super::input::{Contents, Opened, blocking};
 use super::parallel::Parallel;
-use super::run_parallel;
 use super::schedule::is_data;
 use super::selection::label;
 use super::source::{Piece, Rows};

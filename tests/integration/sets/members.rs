@@ -228,8 +228,7 @@ fn members_in_transactions_of_some_entries() {
     let (_folder, file) = place("set.rdump");
     snapshot(&source, &file, &["--all-databases"]);
     for flags in [
-        &["--transaction-size", "1"][..],
-        &["--transaction-size", "4"],
+        &["--transaction-size", "4"][..],
         &["--transaction-size", "4", "-j", "2"],
     ] {
         let target = fresh(18);
