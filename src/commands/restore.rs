@@ -55,7 +55,7 @@ pub struct Arguments {
     #[arg(long)]
     no_data_for_failed_tables: bool,
     /// Where rows alone are restored, disable triggers meanwhile, those of foreign keys too; takes a
-    /// superuser. A restore that is killed leaves them disabled
+    /// superuser. A restore that an error or a signal ends enables them, one that is killed (SIGKILL) does not
     #[arg(long)]
     disable_triggers: bool,
     /// Superuser who disables triggers
