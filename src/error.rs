@@ -36,6 +36,15 @@ impl Outcome {
     }
 }
 
+/// What callers tell apart, whatever the message says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kind {
+    #[default]
+    Other,
+    /// Found before anything was written: the target is not fit for the archive.
+    TargetNotReady,
+}
+
 /// An error in PostgreSQL's message style: lower case, no full stop, the hint apart.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
@@ -47,6 +56,7 @@ struct Inner {
     context: Vec<String>,
     hint: Option<String>,
     outcome: Outcome,
+    kind: Kind,
     /// SQLSTATE, where the server raised the error.
     sqlstate: Option<SqlState>,
 }
@@ -58,6 +68,7 @@ impl Error {
             context: Vec::new(),
             hint: None,
             outcome: Outcome::Failed,
+            kind: Kind::Other,
             sqlstate: None,
         }))
     }
@@ -82,6 +93,11 @@ impl Error {
         self
     }
 
+    pub fn with_kind(mut self, kind: Kind) -> Error {
+        self.0.kind = kind;
+        self
+    }
+
     pub fn with_sqlstate(mut self, sqlstate: SqlState) -> Error {
         self.0.sqlstate = Some(sqlstate);
         self
@@ -93,6 +109,10 @@ impl Error {
 
     pub fn hint_text(&self) -> Option<&str> {
         self.0.hint.as_deref()
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.0.kind
     }
 
     pub fn exit_code(&self) -> u8 {

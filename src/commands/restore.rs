@@ -55,7 +55,7 @@ pub struct Arguments {
     #[arg(long)]
     no_data_for_failed_tables: bool,
     /// Where rows alone are restored, disable triggers meanwhile, those of foreign keys too; takes a
-    /// superuser. A restore that is killed leaves them disabled
+    /// superuser. A restore that an error or a signal ends enables them, one that is killed (SIGKILL) does not
     #[arg(long)]
     disable_triggers: bool,
     /// Superuser who disables triggers
@@ -145,6 +145,7 @@ impl Arguments {
         let progress = self.output.progress();
         let watching = self.output.watch(Arc::clone(&progress), "loading");
         let cancellation = Arc::clone(&options.cancellation);
+        let triggers = Arc::clone(&options.triggers);
         let report = or_cancelled_if(
             &connector,
             || cancellation.cancel(),
@@ -157,6 +158,10 @@ impl Arguments {
             ),
         )
         .await;
+        let report = match report {
+            Err(error) if error.exit_code() > 128 => Err(triggers.after_signal(error).await),
+            ended => ended,
+        };
         drop(watching);
         match report? {
             Restored::Archive(report) => {
@@ -220,14 +225,27 @@ impl Arguments {
                 }
             }
         }
+        if self.output.json {
+            for name in &report.not_reached {
+                print_json(&serde_json::json!({
+                    "type": "member",
+                    "member": name,
+                    "outcome": "not begun",
+                }));
+            }
+        } else if let Some(names) = report.left_out() {
+            tell(format_args!(
+                "error: not begun, as the run ended before: {names}"
+            ));
+        }
         let complete = report.members.iter().filter(|m| m.is_complete()).count();
-        let all = complete == report.members.len() && report.broken_off.is_none();
+        let all = complete == report.total() && report.broken_off.is_none() && !report.is_unread;
         if self.output.json {
             print_json(&serde_json::json!({
                 "type": "summary",
                 "outcome": if all { "done" } else { "partial" },
                 "content": "set",
-                "members": report.members.len(),
+                "members": report.total(),
                 "complete": complete,
                 "rows": rows,
                 "raw_bytes": progress.counts().bytes,
@@ -242,7 +260,7 @@ impl Arguments {
             } else {
                 "ended with failures"
             },
-            report.members.len(),
+            report.total(),
             bytes(progress.counts().bytes),
             elapsed.as_secs_f64()
         ));

@@ -7,7 +7,7 @@ use bstr::BString;
 
 use super::source::FileSource;
 use super::stream::{self, Arriving, ArrivingSet};
-use crate::archive::{Content, Entry, Header, RandomReader, SetReader, is_set};
+use crate::archive::{Content, Entry, Header, Member, RandomReader, SetReader, is_set};
 use crate::error::{Error, Result};
 use crate::storage::{LocalFile, Window};
 
@@ -190,6 +190,17 @@ impl SetSource {
                 let label = label(&opened.header);
                 Ok(Some((label, Ok(opened))))
             }
+        }
+    }
+
+    /// What was not opened yet, as messages call it. None: a stream, which does not say beforehand.
+    pub fn left(&self) -> Option<Vec<String>> {
+        match self {
+            SetSource::File { set, next } => {
+                let left = set.members().iter().skip(*next);
+                Some(left.map(Member::label).collect())
+            }
+            SetSource::Stream(_) => None,
         }
     }
 }

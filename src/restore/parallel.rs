@@ -90,11 +90,12 @@ impl Parallel {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if shared.is_stopped() {
-                return Ok(());
-            }
             {
                 let mut state = lock(&self.state);
+                // seen under the lock, so that nothing is queued after `give_up`
+                if shared.is_stopped() {
+                    return Ok(());
+                }
                 if let Some(begun) = state.begun.get_mut(&entry) {
                     begun.left += 1;
                     let step = begun.step;
@@ -122,6 +123,12 @@ impl Parallel {
         drop(state);
         self.changed.notify_waiters();
         Ok(())
+    }
+
+    /// After a stop: lets go of all that waits, and with it of who waits for its turn.
+    pub fn give_up(&self) {
+        lock(&self.state).queue.clear();
+        self.changed.notify_waiters();
     }
 
     /// Lets workers see that the restore was stopped.

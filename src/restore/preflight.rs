@@ -13,7 +13,7 @@ use super::schedule::is_data;
 use super::selection::label;
 use super::{Options, database};
 use crate::archive::{Entry, Header};
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{Error, Kind, Result, ResultExt};
 use crate::postgres::{ServerVersion, Session};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,7 @@ pub fn refusal(findings: &[Finding]) -> Error {
         "this target is not ready for the archive; nothing was written:{}",
         list.concat()
     ))
+    .with_kind(Kind::TargetNotReady)
     .hint("mend these, or use --force to go on all the same and have the failures counted")
 }
 

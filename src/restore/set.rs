@@ -9,7 +9,7 @@ use super::globals::{self, Last};
 use super::input::{Choice, Opened, SetSource};
 use super::{Options, Report, Restored, database, run_watched, select};
 use crate::archive::{Content, Entry, Header};
-use crate::error::{Error, Outcome, Result, ResultExt};
+use crate::error::{Error, Kind, Outcome, Result};
 use crate::postgres::Connector;
 use crate::report::{LOCK_PATIENCE, Progress, telling_lock_waits};
 use crate::sql;
@@ -28,6 +28,10 @@ pub struct SetReport {
     pub members: Vec<MemberReport>,
     /// Why what follows was not reached.
     pub broken_off: Option<Error>,
+    /// Members that the run had ended before.
+    pub not_reached: Vec<String>,
+    /// The same of a stream, in which nobody has looked what follows.
+    pub is_unread: bool,
 }
 
 impl MemberReport {
@@ -38,6 +42,20 @@ impl MemberReport {
 }
 
 impl SetReport {
+    /// Of those that are known.
+    pub fn total(&self) -> usize {
+        self.members.len() + self.not_reached.len()
+    }
+
+    /// What was not begun, in words.
+    pub fn left_out(&self) -> Option<String> {
+        match self.is_unread {
+            true => Some("what follows in the stream".to_owned()),
+            false if self.not_reached.is_empty() => None,
+            false => Some(self.not_reached.join(", ")),
+        }
+    }
+
     /// Exit code 3 if a part failed.
     pub fn into_result(self) -> Result<SetReport> {
         if let Some(error) = self.broken_off {
@@ -52,10 +70,14 @@ impl SetReport {
         if failed.is_empty() {
             return Ok(self);
         }
+        let left_out = self
+            .left_out()
+            .map(|names| format!("; not begun: {names}"))
+            .unwrap_or_default();
         Err(Error::new(format!(
-            "{} of {} members of the set could not be restored in full: {}",
+            "{} of {} members of the set could not be restored in full: {}{left_out}",
             failed.len(),
-            self.members.len(),
+            self.total(),
             failed.join(", ")
         ))
         .outcome(Outcome::Partial))
@@ -79,6 +101,7 @@ pub(super) async fn run(
     let mut last = Last::default();
     let mut globals = None;
     let mut chosen = None;
+    let mut stopped = false;
     while let Some(next) = set.next().await.transpose() {
         let (member, opened) = match next {
             Ok((member, opened)) => (member, opened),
@@ -104,19 +127,25 @@ pub(super) async fn run(
                     continue;
                 }
                 let begun = globals::begin(connector, &opened, &options, Arc::clone(&progress));
-                let begun = telling_lock_waits(connector, LOCK_PATIENCE, &progress, begun).await;
-                // nothing was written yet, and nothing else would be in its place
-                let (own, to_do) = begun.context(member.clone())?;
-                last = to_do;
-                globals = Some(report.members.len());
-                Ok(own)
+                match telling_lock_waits(connector, LOCK_PATIENCE, &progress, begun).await {
+                    Ok((own, to_do)) => {
+                        last = to_do;
+                        globals = Some(report.members.len());
+                        Ok(own)
+                    }
+                    // without them nothing else would be in its place
+                    Err(error) => {
+                        report.broken_off = Some(without_globals());
+                        Err(error)
+                    }
+                }
             }
             Ok(opened) => of_database(connector, opened, &options, &progress).await,
         };
         let member = MemberReport { member, outcome };
-        let stop = options.exit_on_error && !member.is_complete();
+        stopped = report.broken_off.is_some() || (options.exit_on_error && !member.is_complete());
         report.members.push(member);
-        if stop {
+        if stopped {
             break;
         }
     }
@@ -127,14 +156,25 @@ pub(super) async fn run(
             (None, None) => Err(choice.missing()),
         };
     }
+    if stopped {
+        match set.left() {
+            Some(left) => report.not_reached.extend(left),
+            None => report.is_unread = true,
+        }
+    }
     if let Some(at) = globals
         && let Some(MemberReport {
             outcome: Ok(own), ..
         }) = report.members.get_mut(at)
     {
-        globals::end(connector, &last, own).await?;
+        globals::end(connector, &last, &options, own).await;
     }
     Ok(Restored::Set(report))
+}
+
+fn without_globals() -> Error {
+    Error::new("the globals of the set could not be restored, and without them no database was")
+        .hint("--member NAME restores one database, for which its roles must be there")
 }
 
 /// Flags that choose among the objects of one database, or make one transaction of it.
@@ -216,7 +256,7 @@ async fn exists(connector: &Connector, header: &Header) -> Result<bool> {
 
 fn explain(error: Error, in_the_way: bool) -> Error {
     match in_the_way {
-        true if error.message().starts_with("this target is not ready") => error.hint(
+        true if error.kind() == Kind::TargetNotReady => error.hint(
             "drop the database; or use -C -c to replace databases that the set holds, or -c to drop the objects that it holds",
         ),
         _ => error,

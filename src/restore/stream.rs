@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::io::{BufReader, Stdin};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use tokio::sync::{Semaphore, mpsc};
 
+use super::connections::run_parallel;
 use super::create::{Shared, lock};
 use super::input::{Contents, Opened, blocking};
 use super::parallel::Parallel;
-use super::run_parallel;
 use super::schedule::is_data;
 use super::selection::label;
 use super::source::{Piece, Rows};
@@ -29,15 +29,83 @@ type Reader = StreamReader<archive::Shared<Input>>;
 /// The reader, after the entries. Whoever reads takes it out, and puts it back when it has stopped
 /// between two blocks: then what is left can be passed over.
 #[derive(Clone, Default)]
-pub struct Arriving(Arc<Mutex<Option<Reader>>>);
+pub struct Arriving(Arc<Place>);
+
+#[derive(Default)]
+struct Place {
+    reader: Mutex<Where>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+enum Where {
+    Here(Box<Reader>),
+    Taken,
+    /// Reading ended within a block.
+    #[default]
+    Lost,
+}
 
 impl Arriving {
-    fn take(&self) -> Option<Reader> {
-        lock(&self.0).take()
+    fn new(reader: Reader) -> Arriving {
+        let arriving = Arriving::default();
+        arriving.put(Where::Here(Box::new(reader)));
+        arriving
     }
 
-    fn put_back(&self, reader: Reader) {
-        *lock(&self.0) = Some(reader);
+    fn put(&self, place: Where) {
+        *lock(&self.0.reader) = place;
+        self.0.changed.notify_all();
+    }
+
+    /// None: somebody reads, or it is lost.
+    fn take(&self) -> Option<Taken> {
+        let mut place = lock(&self.0.reader);
+        match std::mem::replace(&mut *place, Where::Taken) {
+            Where::Here(reader) => Some(Taken {
+                reader: Some(reader),
+                of: self.clone(),
+            }),
+            other => {
+                *place = other;
+                None
+            }
+        }
+    }
+
+    /// Waits until nobody reads. None: the reader is lost.
+    fn wait(&self) -> Option<Reader> {
+        let mut place = lock(&self.0.reader);
+        while matches!(*place, Where::Taken) {
+            let waiting = self.0.changed.wait(place);
+            place = waiting.unwrap_or_else(PoisonError::into_inner);
+        }
+        match std::mem::take(&mut *place) {
+            Where::Here(reader) => Some(*reader),
+            Where::Taken | Where::Lost => None,
+        }
+    }
+}
+
+/// The reader in the hands of who reads; lost, unless it is put back.
+struct Taken {
+    reader: Option<Box<Reader>>,
+    of: Arriving,
+}
+
+impl Taken {
+    fn put_back(mut self) {
+        if let Some(reader) = self.reader.take() {
+            self.of.put(Where::Here(reader));
+        }
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if self.reader.is_some() {
+            self.of.put(Where::Lost);
+        }
     }
 }
 
@@ -70,7 +138,7 @@ pub async fn open_stdin() -> Result<Opening> {
 fn opened(mut reader: Reader) -> Result<(Opened, Arriving)> {
     let entries = reader.entries()?;
     let header = reader.header().clone();
-    let arriving = Arriving(Arc::new(Mutex::new(Some(reader))));
+    let arriving = Arriving::new(reader);
     let opened = Opened {
         header,
         entries,
@@ -87,21 +155,18 @@ pub struct ArrivingSet {
 }
 
 impl ArrivingSet {
-    /// The next member; what was not read of the one before is read and checked first. None once the
-    /// whole set was found consistent.
+    /// The next member; what was not read of the one before is read and checked first, once nobody else
+    /// reads it. None once the whole set was found consistent.
     pub async fn next(&mut self) -> Result<Option<Opened>> {
         let lost = || {
             Error::new("the stream cannot be read on behind a member whose restore broke off")
                 .hint("restore the set from a file")
         };
         let mut set = self.set.take().ok_or_else(lost)?;
-        let before = match self.open.take() {
-            None => None,
-            Some(arriving) => Some(arriving.take().ok_or_else(lost)?),
-        };
+        let before = self.open.take();
         let (set, next) = blocking(move || {
-            if let Some(reader) = before {
-                set.end_member(reader)?;
+            if let Some(arriving) = before {
+                set.end_member(arriving.wait().ok_or_else(lost)?)?;
             }
             let next = set.next_member()?.map(opened).transpose()?;
             Ok((set, next))
@@ -125,11 +190,18 @@ pub async fn restore(
     arriving: Arriving,
 ) -> Result<Session> {
     let parallel = Arc::new(Parallel::streaming(shared)?);
+    let permits = Arc::new(Semaphore::new(shared.options.jobs + WAITING));
     let feeding = tokio::task::spawn_blocking({
         let (shared, parallel) = (Arc::clone(shared), Arc::clone(&parallel));
         let runtime = tokio::runtime::Handle::current();
+        let feeder = Feeder {
+            permits: Arc::clone(&permits),
+            open: None,
+        };
+        // taken before anybody could ask for the next member
+        let taken = arriving.take();
         move || {
-            let outcome = feed(&arriving, &shared, &parallel, &runtime);
+            let outcome = feed(taken, feeder, &shared, &parallel, &runtime);
             if outcome.is_err() {
                 // workers wait for rows that will not come
                 shared.stop();
@@ -145,8 +217,7 @@ pub async fn restore(
             label(entry)
         )))
     };
-    // if the error of a worker came first, the reader may sit in a read that never ends
-    let leader = run_parallel(
+    let outcome = run_parallel(
         leader,
         workers,
         shared,
@@ -154,38 +225,41 @@ pub async fn restore(
         &parallel,
         nothing_at_hand,
     )
-    .await?;
+    .await;
+    if outcome.is_err() {
+        // the feeder stops at the next block; it is not awaited, as it may sit in a read that never ends
+        permits.close();
+        parallel.give_up();
+    }
+    let leader = outcome?;
     feeding.await.map_err(broke_off)??;
     Ok(leader)
 }
 
 /// Hands every chunk that is wanted to the queue; ends entries as their last chunk has come.
 fn feed(
-    arriving: &Arriving,
+    taken: Option<Taken>,
+    feeder: Feeder,
     shared: &Shared,
     parallel: &Parallel,
     runtime: &tokio::runtime::Handle,
 ) -> Result<()> {
     let gone = || Error::new("the stream was read already");
-    let mut reader = arriving.take().ok_or_else(gone)?;
-    let outcome = feed_from(&mut reader, shared, parallel, runtime);
-    if outcome.is_ok() {
-        arriving.put_back(reader);
-    }
-    outcome
+    let mut taken = taken.ok_or_else(gone)?;
+    let reader = taken.reader.as_deref_mut().ok_or_else(gone)?;
+    feed_from(reader, feeder, shared, parallel, runtime)?;
+    taken.put_back();
+    Ok(())
 }
 
 fn feed_from(
     reader: &mut Reader,
+    mut feeder: Feeder,
     shared: &Shared,
     parallel: &Parallel,
     runtime: &tokio::runtime::Handle,
 ) -> Result<()> {
     let wanted = |id: EntryId| shared.entry(id).is_some_and(is_data);
-    let mut feeder = Feeder {
-        permits: Arc::new(Semaphore::new(shared.options.jobs + WAITING)),
-        open: None,
-    };
     // segment by segment: a block may end one entry and go on with another that needs its rows
     let mut chunks: HashMap<EntryId, u32> = HashMap::new();
     let mut ends: HashMap<EntryId, EndRecord> = HashMap::new();

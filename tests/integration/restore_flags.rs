@@ -4,7 +4,7 @@
 use super::errors::Folder;
 use crate::support::{self, TestDatabase, VERSIONS, server};
 
-const SCHEMA: &str = "
+pub(super) const SCHEMA: &str = "
     CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
         'BEGIN RAISE EXCEPTION ''not now''; END';
     CREATE TABLE egg (id int PRIMARY KEY, hen int);
@@ -17,7 +17,7 @@ const SCHEMA: &str = "
     ALTER TABLE egg ENABLE REPLICA TRIGGER replicating;";
 
 /// Each refers to the other.
-const ROWS: &str = "
+pub(super) const ROWS: &str = "
     SET session_replication_role = replica;
     ALTER TABLE egg DISABLE TRIGGER replicating;
     INSERT INTO hen SELECT i, i, i + 1 FROM generate_series(1, 1999) i;
@@ -25,7 +25,7 @@ const ROWS: &str = "
     INSERT INTO egg SELECT i, 2001 - i FROM generate_series(1, 2000) i;
     ALTER TABLE egg ENABLE REPLICA TRIGGER replicating;";
 
-const STATES: &str =
+pub(super) const STATES: &str =
     "SELECT string_agg(tgname::text || tgenabled::text, ' ' ORDER BY tgname) FROM pg_trigger
      WHERE tgrelid = 'egg'::regclass AND NOT tgisinternal";
 
@@ -98,7 +98,14 @@ fn triggers_are_enabled_again_after_an_error() {
     let target = server(18).create_database("hens_target");
     target.sql(SCHEMA);
     target.sql("ALTER TABLE hen ADD CHECK (id < 1000)");
-    for more in [&["-e"][..], &["-1", "-j", "1"], &["-j", "2"]] {
+    for more in [
+        &["-e"][..],
+        &["-1", "-j", "1"],
+        &["-j", "2"],
+        &["-j", "2", "-e"],
+        &["--transaction-size", "2"],
+        &["--transaction-size", "2", "-j", "2"],
+    ] {
         let against = target.conninfo();
         let restore = [
             "restore",
@@ -118,6 +125,8 @@ fn triggers_are_enabled_again_after_an_error() {
         );
         let states = target.query_text(STATES);
         assert_eq!(states, "refusingO replicatingR silentD", "{more:?}");
+        let internal = "SELECT count(*) FROM pg_trigger WHERE tgisinternal AND tgenabled <> 'O'";
+        assert_eq!(target.query_text(internal), "0", "{more:?}");
         target.sql("TRUNCATE hen, egg");
     }
 }
@@ -229,4 +238,43 @@ fn archives_of_sections_make_one_database() {
         support::assert_same_schema(&source, &target);
         support::assert_same_rows(&source, &target);
     }
+}
+
+/// No filter is to blame for what was not there to be taken.
+#[test]
+fn an_archive_of_nothing() {
+    let source = server(18).create_database("nothing");
+    source.sql("DROP SCHEMA public");
+    let folder = Folder::new();
+    let conninfo = source.conninfo();
+    let target = server(18).create_database("nothing_target");
+    let against = target.conninfo();
+    let (file, rows) = (folder.file("nothing.rdump"), folder.file("rows.rdump"));
+    for (taken, file) in [(&["-s"][..], &file), (&["-a"], &rows), (&[], &file)] {
+        let snapshot = ["snapshot", "-q", "-d", &conninfo, "-f", file];
+        support::rdump_ok(&[&snapshot[..], taken].concat());
+        for more in [&[][..], &["-a"], &["-1"]] {
+            let restore = ["restore", "-d", &against, file];
+            let finished = support::rdump_ok(&[&restore[..], more].concat());
+            for told in [
+                "warning: the archive holds no objects: there is nothing to restore",
+                "complete: 0 entries, 0 rows",
+            ] {
+                assert!(
+                    finished.stderr.contains(told),
+                    "{taken:?} {more:?} {told}: {}",
+                    finished.stderr
+                );
+            }
+        }
+    }
+    let finished = support::rdump(&["restore", "-d", &against, &file, "-t", "nope"]);
+    assert_eq!(finished.code, 1);
+    assert!(
+        finished
+            .stderr
+            .contains("nothing in the archive matches the filters"),
+        "{}",
+        finished.stderr
+    );
 }

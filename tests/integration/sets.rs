@@ -1,6 +1,8 @@
 //! Whole servers: globals and every database as one set. Roles belong to the server, so each test has
 //! servers of its own. pg_dumpall is the judge.
 
+mod broken_off;
+mod lists;
 mod members;
 mod roles;
 

@@ -4,6 +4,9 @@
 //! archive knows. Of a role that is there its attributes, password, settings, comment and its
 //! memberships in other archived roles come to be the archive's. The role that restores keeps what it
 //! needs to go on: it is altered last, and stays superuser and able to log in.
+//!
+//! What is taken away from a chosen role is what the whole archive does not have: what a list leaves
+//! out is left as it is on the server.
 
 mod present;
 
@@ -15,7 +18,7 @@ use bstr::{BStr, BString, ByteSlice};
 use super::input::Opened;
 use super::preflight;
 use super::{Failure, Options, Report, label, prepare, selection};
-use crate::archive::{Entry, Header};
+use crate::archive::{Entry, EntryId, Header};
 use crate::catalog;
 use crate::catalog::globals::{is_password, password_statement};
 use crate::error::{Error, Result, SqlState};
@@ -32,7 +35,7 @@ pub async fn run(
     progress: Arc<Progress>,
 ) -> Result<Report> {
     let (mut report, last) = begin(connector, opened, options, progress).await?;
-    end(connector, &last, &mut report).await?;
+    end(connector, &last, options, &mut report).await;
     Ok(report)
 }
 
@@ -59,17 +62,18 @@ pub async fn begin(
         .hint("leave out -1"));
     }
     options.selection.refuse_unknown(&opened.entries)?;
-    let mut entries = selection::select(&opened.entries, &options.selection);
-    entries.retain(|entry| !options.no_tablespaces || !is_of_tablespace(entry));
     let (mut session, connector) = connector.clone().first().await?;
     preflight::refuse_unsupported(&session)?;
     refuse_transaction_mode(&mut session, &connector, "restore").await?;
     prepare(&mut session, &opened.header).await?;
     let from = ServerVersion(opened.header.server_version_num);
     let to = session.version()?;
-    for entry in &mut entries {
+    let mut all = opened.entries.clone();
+    for entry in &mut all {
         catalog::adapt(entry, from, to);
     }
+    let mut entries = selection::select(&all, &options.selection);
+    entries.retain(|entry| !options.no_tablespaces || !is_of_tablespace(entry));
     let present = Present::read(&mut session).await?;
     let mut warnings = present.check(&session, &entries, options)?;
     warnings.extend(session.take_warnings());
@@ -77,10 +81,11 @@ pub async fn begin(
     let mut run = Run {
         session: &mut session,
         present: &present,
-        archived: entries
+        archived: all
             .iter()
             .map(|entry| ((entry.kind.as_str(), entry.name.as_bstr()), entry))
             .collect(),
+        chosen: entries.iter().map(|entry| entry.id).collect(),
         header: &opened.header,
         options,
         progress,
@@ -97,7 +102,7 @@ pub async fn begin(
         run.entry(entry).await?;
     }
     run.tell_existing();
-    run.revoke_others(&entries).await?;
+    run.revoke_others().await?;
     let report = Report {
         database: "globals".to_owned(),
         entries: entries.len(),
@@ -111,22 +116,38 @@ pub async fn begin(
     Ok((report, last))
 }
 
-/// Alters the role that restores.
-pub async fn end(connector: &Connector, last: &Last, report: &mut Report) -> Result<()> {
+/// Alters the role that restores. What of it fails is in the report, beside what was restored before.
+pub async fn end(connector: &Connector, last: &Last, options: &Options, report: &mut Report) {
     let Some(header) = last.header.as_ref().filter(|_| !last.statements.is_empty()) else {
-        return Ok(());
+        return;
     };
-    let mut session = connector.open().await?;
-    prepare(&mut session, header).await?;
+    let opened = async {
+        let mut session = connector.open().await?;
+        prepare(&mut session, header).await?;
+        Ok(session)
+    };
+    let mut session = match opened.await {
+        Ok(session) => session,
+        Err(error) => {
+            let mut failed: Option<EntryId> = None;
+            for (entry, _) in &last.statements {
+                if failed.replace(entry.id) != Some(entry.id) {
+                    report.failures.push(failure(entry, &error));
+                }
+            }
+            return;
+        }
+    };
     for (entry, statement) in &last.statements {
         if let Err(error) = session.execute(statement).await {
-            let failure = failure(entry, &error);
-            report.failures.push(failure);
+            report.failures.push(failure(entry, &error));
+            if options.exit_on_error {
+                break;
+            }
         }
     }
     report.warnings.extend(session.take_warnings());
     session.close().await;
-    Ok(())
 }
 
 fn is_of_tablespace(entry: &Entry) -> bool {
@@ -150,8 +171,10 @@ fn failure(entry: &Entry, error: &Error) -> Failure {
 struct Run<'a> {
     session: &'a mut Session,
     present: &'a Present,
-    /// By kind and name.
+    /// All of the archive, by kind and name.
     archived: HashMap<(&'a str, &'a BStr), &'a Entry>,
+    /// Those of them that are restored.
+    chosen: HashSet<EntryId>,
     header: &'a Header,
     options: &'a Options,
     progress: Arc<Progress>,
@@ -208,6 +231,10 @@ impl Run<'_> {
             self.session.execute(take).await?;
         }
         Ok(())
+    }
+
+    fn is_chosen(&self, entry: &Entry) -> bool {
+        self.chosen.contains(&entry.id)
     }
 
     fn is_own(&self, entry: &Entry) -> bool {
@@ -284,10 +311,12 @@ impl Run<'_> {
         {
             statements.push(password_statement(&entry.name, b"NULL"));
         }
-        // set again by an entry of its own
         let archived = self.archived.get(&("ROLE SETTING", name.as_bstr()));
         let setting = self.present.entry("ROLE SETTING", &name);
-        if setting.is_some_and(|there| archived.is_none_or(|own| own.create != there.create)) {
+        // set again by an entry of its own, if that is chosen
+        let is_other =
+            |own: &Entry, there: &Entry| self.is_chosen(own) && own.create != there.create;
+        if setting.is_some_and(|there| archived.is_none_or(|own| is_other(own, there))) {
             statements.push(sql!("ALTER ROLE {} RESET ALL", name));
         }
         statements.extend(self.removed_comment(sql!("ROLE {}", name)));
@@ -454,18 +483,17 @@ impl Run<'_> {
         ));
     }
 
-    /// Memberships among roles of the archive that it does not have.
-    async fn revoke_others(&mut self, entries: &[Entry]) -> Result<()> {
-        let roles: HashSet<&BString> = entries
-            .iter()
-            .filter(|entry| entry.kind == "ROLE")
+    /// Memberships among chosen roles that the archive does not have.
+    async fn revoke_others(&mut self) -> Result<()> {
+        let archived = || self.archived.values().copied();
+        let roles: HashSet<&BString> = archived()
+            .filter(|entry| entry.kind == "ROLE" && self.is_chosen(entry))
             .map(|entry| &entry.name)
             .collect();
         // before 16 a membership is one, whoever granted it
         let grantors_count = ServerVersion(self.header.server_version_num).at_least(16)
             && self.session.version()?.at_least(16);
-        let kept: HashSet<BString> = entries
-            .iter()
+        let kept: HashSet<BString> = archived()
             .filter(|entry| entry.kind == "ROLE MEMBERSHIP")
             .map(|entry| match grantors_count {
                 true => entry.name.clone(),

@@ -7,11 +7,11 @@ use rdump::postgres::Connector;
 use rdump::postgres::conninfo::{ConnectionFlags, Environment, resolve};
 use rdump::snapshot::{ClusterOptions, Options, Output, Window, WindowHook, run_cluster};
 
-use super::{fresh, place, restore, restore_ok, snapshot};
+use super::{assert_same_server, fresh, place, restore, restore_ok, snapshot};
 use crate::support::{self, Server};
 
 /// Two databases beside those that are always there; no awkward roles.
-fn small() -> Server {
+pub(super) fn small() -> Server {
     let server = fresh(18);
     server.sql(
         "postgres",
@@ -33,7 +33,7 @@ fn databases(server: &Server) -> String {
     )
 }
 
-fn rows(server: &Server, database: &str) -> String {
+pub(super) fn rows(server: &Server, database: &str) -> String {
     server.query_text(database, "SELECT count(*) FROM t")
 }
 
@@ -211,6 +211,63 @@ fn definitions_and_rows_apart() {
     );
     let conninfo = target.conninfo("postgres");
     support::rdump_ok(&["verify", &file, "--against", &conninfo]);
+}
+
+#[test]
+fn members_in_transactions_of_some_entries() {
+    let source = small();
+    for database in ["a", "b"] {
+        source.sql(
+            database,
+            "CREATE SCHEMA own; CREATE TABLE own.u (i int PRIMARY KEY); INSERT INTO own.u VALUES (1), (2);
+             CREATE VIEW own.v AS SELECT * FROM own.u; GRANT SELECT ON own.v TO clerk;
+             COMMENT ON VIEW own.v IS 'a view'; CREATE INDEX ON t (i);
+             ALTER TABLE own.u ADD FOREIGN KEY (i) REFERENCES own.u",
+        );
+    }
+    let (_folder, file) = place("set.rdump");
+    snapshot(&source, &file, &["--all-databases"]);
+    for flags in [
+        &["--transaction-size", "4"][..],
+        &["--transaction-size", "4", "-j", "2"],
+    ] {
+        let target = fresh(18);
+        restore_ok(&file, &target, flags);
+        assert_same_server(&source, &target, &[]);
+        let conninfo = target.conninfo("postgres");
+        support::rdump_ok(&["verify", &file, "--against", &conninfo]);
+    }
+
+    // an error ends its own member, what was committed of it stays; the others are restored
+    let target = fresh(18);
+    target.sql("postgres", "CREATE DATABASE a");
+    target.sql(
+        "a",
+        "CREATE TABLE t (i int CHECK (i < 5)); CREATE SCHEMA own; CREATE TABLE own.u (i int)",
+    );
+    let finished = restore(&file, &target, &["-a", "--transaction-size", "1"]);
+    assert_eq!(finished.code, 3, "{}", finished.stderr);
+    target.sql("postgres", "CREATE DATABASE b");
+    target.sql(
+        "b",
+        "CREATE TABLE t (i int); CREATE SCHEMA own; CREATE TABLE own.u (i int)",
+    );
+    let finished = restore(&file, &target, &["-a", "--transaction-size", "1"]);
+    assert_eq!(finished.code, 3, "{}", finished.stderr);
+    for told in [
+        "database a: TABLE DATA public.t (loading its rows): ",
+        "1 of 4 members of the set could not be restored in full: database a",
+    ] {
+        assert!(
+            finished.stderr.contains(told),
+            "{told}: {}",
+            finished.stderr
+        );
+    }
+    assert_eq!(
+        (rows(&target, "a"), rows(&target, "b")),
+        ("0".into(), "10".into())
+    );
 }
 
 /// The server keeps a name as it came, also where the database itself is in another encoding.

@@ -1,0 +1,88 @@
+//! Globals chosen by a list: what it leaves out stays as it is on the server.
+
+use super::{assert_same_server, fresh, place, restore_ok, snapshot};
+use crate::support;
+
+/// The lines of the table of contents that begin an entry of one of these.
+fn list(file: &str, wanted: &[&str]) -> String {
+    let toc = support::rdump_ok(&["show", "-g", file]).text();
+    let lines: Vec<&str> = toc
+        .lines()
+        .filter(|line| wanted.iter().any(|wanted| line.contains(wanted)))
+        .collect();
+    assert_eq!(lines.len(), wanted.len(), "{toc}");
+    lines.join("\n")
+}
+
+#[test]
+fn what_a_list_leaves_out_is_left_alone() {
+    for major in support::VERSIONS {
+        let source = fresh(major);
+        source.sql(
+            "postgres",
+            "CREATE ROLE clerk; CREATE ROLE team; CREATE ROLE boss;
+             GRANT team TO clerk; GRANT team TO boss WITH ADMIN OPTION;
+             ALTER ROLE clerk SET work_mem = '7MB'; ALTER ROLE team SET work_mem = '5MB';
+             COMMENT ON ROLE clerk IS 'a clerk';
+             CREATE TABLESPACE fast OWNER clerk LOCATION '/tablespaces/fast' WITH (seq_page_cost = 3);
+             COMMENT ON TABLESPACE fast IS 'the fast one'",
+        );
+        let (folder, file) = place("globals.rdump");
+        snapshot(&source, &file, &["-g"]);
+        let listed = folder.path().join("list");
+        let listed = listed.to_str().expect("a path in UTF-8");
+        let roles = ["ROLE - clerk ", "ROLE - team ", "TABLESPACE - fast "];
+        std::fs::write(listed, list(&file, &roles)).expect("writing the list");
+
+        let target = fresh(major);
+        restore_ok(&file, &target, &[]);
+        // something of each to alter, so that the entries are not passed over
+        let altered = "ALTER ROLE clerk CREATEDB; ALTER ROLE team CREATEDB;
+                       ALTER TABLESPACE fast SET (seq_page_cost = 4)";
+        target.sql("postgres", altered);
+        let finished = restore_ok(&file, &target, &["-L", listed]);
+        assert!(!finished.stderr.contains("revoked"), "{}", finished.stderr);
+        assert_same_server(&source, &target, &["-g"]);
+
+        // another value than the archive's, whose entry is not in the list
+        target.sql(
+            "postgres",
+            "ALTER ROLE clerk SET work_mem = '9MB'; COMMENT ON ROLE clerk IS 'another'",
+        );
+        restore_ok(&file, &target, &["-L", listed]);
+        let setting = "SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'clerk'::regrole";
+        assert_eq!(target.query_text("postgres", setting), "{work_mem=9MB}");
+        let comment = "SELECT shobj_description('clerk'::regrole, 'pg_authid')";
+        assert_eq!(target.query_text("postgres", comment), "another");
+
+        // what the whole archive does not have of a chosen role is taken away; others keep theirs
+        target.sql(
+            "postgres",
+            "ALTER ROLE clerk SET work_mem = '7MB'; COMMENT ON ROLE clerk IS 'a clerk';
+             GRANT clerk TO boss; COMMENT ON ROLE team IS 'old'; COMMENT ON ROLE boss IS 'old';
+             CREATE ROLE other; GRANT other TO clerk",
+        );
+        restore_ok(&file, &target, &["-L", listed]);
+        assert_eq!(
+            target.query_text(
+                "postgres",
+                "SELECT pg_has_role('boss', 'clerk', 'MEMBER'), pg_has_role('clerk', 'other', 'MEMBER'),
+                        shobj_description('team'::regrole, 'pg_authid') IS NULL,
+                        shobj_description('boss'::regrole, 'pg_authid')"
+            ),
+            "t|t|t|old"
+        );
+        let boss = [&roles[..], &["ROLE - boss "]].concat();
+        std::fs::write(listed, list(&file, &boss)).expect("writing the list");
+        let finished = restore_ok(&file, &target, &["-L", listed]);
+        assert!(
+            finished
+                .stderr
+                .contains("membership clerk TO boss, which the archive does not have, was revoked"),
+            "{}",
+            finished.stderr
+        );
+        target.sql("postgres", "DROP ROLE other");
+        assert_same_server(&source, &target, &["-g"]);
+    }
+}
