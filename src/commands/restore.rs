@@ -145,6 +145,7 @@ impl Arguments {
         let progress = self.output.progress();
         let watching = self.output.watch(Arc::clone(&progress), "loading");
         let cancellation = Arc::clone(&options.cancellation);
+        let dependencies = options.dependencies.clone();
         let report = or_cancelled_if(
             &connector,
             || cancellation.cancel(),
@@ -158,6 +159,11 @@ impl Arguments {
         )
         .await;
         drop(watching);
+        // a run that a signal ends does not come to say it itself
+        let report = report.map_err(|error| match dependencies {
+            Some(wanted) if error.exit_code() > 128 => wanted.left_behind(error),
+            _ => error,
+        });
         match report? {
             Restored::Archive(report) => {
                 self.tell(&report, &progress, started.elapsed());

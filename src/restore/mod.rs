@@ -188,7 +188,9 @@ pub async fn run_any(
             let report = run_watched(&connector, opened, options, progress).await?;
             Ok(Restored::Archive(report))
         }
-        Source::Set(_) if options.is_of_one_database() => Err(of_one_database()),
+        Source::Set(_) if *choice == Choice::All && options.is_of_one_database() => {
+            Err(of_one_database())
+        }
         Source::Set(set) => set::run(&connector, set, choice, options, progress).await,
     }
 }
@@ -200,8 +202,7 @@ async fn run_watched(
     progress: Arc<Progress>,
 ) -> Result<Report> {
     let patience = options.lock_patience;
-    let scratch = options.dependencies.as_ref();
-    let scratch = scratch.map(|wanted| Arc::clone(&wanted.scratch));
+    let wanted = options.dependencies.clone();
     let watched = Arc::clone(&progress);
     let running = async {
         match opened.header.content {
@@ -214,10 +215,10 @@ async fn run_watched(
     if outcome.is_err() {
         connector.cancel_all().await;
     }
-    match scratch.as_ref().and_then(|scratch| scratch.get()) {
-        Some(scratch) => outcome.map_err(|error| dependencies::left_in(error, scratch)),
-        None => outcome,
-    }
+    outcome.map_err(|error| match &wanted {
+        Some(wanted) => wanted.left_behind(error),
+        None => error,
+    })
 }
 
 async fn run_opened(
@@ -254,8 +255,7 @@ async fn run_opened(
     prepare(&mut leader, &opened.header).await?;
     let mut relocation = None;
     if let Some(wanted) = &options.dependencies {
-        let (all, selection) = (&opened.entries, &options.selection);
-        let plan = dependencies::plan(&mut leader, all, selection, wanted, options.force).await?;
+        let plan = dependencies::plan(&mut leader, &opened, &options, wanted).await?;
         (entries, relocation) = (plan.entries, plan.relocation);
         warnings.extend(plan.warnings);
     }
@@ -393,7 +393,7 @@ async fn run_opened(
         return Err(disabled.after(error, &connector).await);
     }
     if let Some(relocation) = &relocation {
-        relocation.finish(&mut leader, &shared.options).await?;
+        relocation.finish(&mut leader, &shared).await?;
     }
     settle(&mut leader, &shared).await?;
     let database = leader.database().to_owned();
