@@ -12,6 +12,7 @@ use super::present::{Presence, Present};
 use crate::archive::{Entry, EntryId};
 use crate::restore::schedule::is_data;
 use crate::restore::selection::label;
+use crate::sql;
 
 pub struct Closure<'a> {
     by_id: HashMap<EntryId, &'a Entry>,
@@ -70,6 +71,15 @@ fn is_table(entry: &Entry) -> bool {
 /// Whether an entry names this object as the one that it is in.
 fn is_in(entry: &Entry, object: &Entry) -> bool {
     entry.schema == object.schema && entry.relation.as_ref() == Some(&object.name)
+}
+
+/// What rows a partition is for, as SQL.
+fn bound(attach: &Entry) -> Option<BString> {
+    let (schema, name) = attach.schema.as_ref().zip(attach.relation.as_ref())?;
+    let partition = sql!(" ATTACH PARTITION {} ", sql::qualified(schema, name));
+    let at = sql::find_unquoted(&attach.create, &partition)?;
+    let bound = attach.create[at + partition.len()..].strip_suffix(b";\n")?;
+    Some(bound.into())
 }
 
 impl<'a> Closure<'a> {
@@ -210,10 +220,11 @@ impl<'a> Closure<'a> {
             if let Some(lacking) = entry.dependencies.iter().find(|id| self.lacks(**id)) {
                 if entry.kind == "TABLE ATTACH" {
                     let parent = self.entry(*lacking).map(label).unwrap_or_default();
-                    self.left_out.push((
-                        entry.id,
-                        format!("it stands alone, since {parent} is not restored"),
-                    ));
+                    let mut reason = format!("it stands alone, since {parent} is not restored");
+                    if let Some(bound) = bound(entry) {
+                        reason.push_str(&format!("; its place was {bound}"));
+                    }
+                    self.left_out.push((entry.id, reason));
                 }
             } else {
                 self.included.insert(entry.id);
@@ -283,12 +294,12 @@ impl<'a> Closure<'a> {
         tables.find(|table| is_table(table) && table.id != partition.id)
     }
 
-    /// What stands on a table, as its own part or as a key of it.
+    /// What a table has of its own, and its place in publications.
     pub fn parts(&self, table: &'a Entry) -> impl Iterator<Item = &'a Entry> {
         let about = self.dependents.get(&table.id).into_iter().flatten();
-        about
-            .copied()
-            .filter(move |entry| is_in(entry, table) || is_of_identity(entry))
+        about.copied().filter(move |entry| {
+            is_in(entry, table) || is_of_identity(entry) || entry.kind == "PUBLICATION TABLE"
+        })
     }
 
     /// Takes these back.

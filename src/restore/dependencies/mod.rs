@@ -138,6 +138,9 @@ pub async fn plan(
     }
     let copied = wanted.renames().then(|| closure.of(&roots));
     closure.tie(copied.as_ref());
+    closure
+        .left_out
+        .retain(|(id, _)| !alone.handed_down.contains(id));
 
     let mut findings = Vec::new();
     find_differing(&closure, force, &mut findings, &mut warnings);

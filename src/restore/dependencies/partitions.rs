@@ -23,6 +23,8 @@ pub struct Alone {
     pub entries: Vec<Entry>,
     /// What alters triggers that are not there.
     pub pointless: BTreeSet<EntryId>,
+    /// The parents' keys, which the partitions have.
+    pub handed_down: BTreeSet<EntryId>,
     pub warnings: Vec<String>,
 }
 
@@ -40,13 +42,16 @@ pub fn alone(closure: &Closure<'_>, entries: &[Entry], from: ServerVersion) -> O
         for ancestor in ancestors(closure, parent) {
             for part in closure.parts(ancestor) {
                 match part.kind.as_str() {
-                    "FK CONSTRAINT" => {
+                    // a foreign table has none
+                    "FK CONSTRAINT" if partition.kind == "TABLE" => {
+                        alone.handed_down.insert(part.id);
                         next = next.saturating_add(1);
                         if let Some(key) = own_key(part, ancestor, partition, EntryId(next)) {
                             own_keys.entry(part.id).or_default().push(key);
                         }
                     }
                     "TRIGGER" if is_of_each_row(part) => lost.push(label(part)),
+                    "PUBLICATION TABLE" => lost.push(label(part)),
                     // before 17, only the parent had it
                     "SEQUENCE" if from.at_least(17) => {
                         lost.extend(identity(part, ancestor).map(|column| {

@@ -94,3 +94,24 @@ fn keys_of_other_tables_are_left_out() {
         );
     }
 }
+
+/// A name that is made up must not be that of anything that still waits for its own.
+#[test]
+fn a_derived_name_gives_way_to_one_that_stays() {
+    let case = case_of(
+        server(18).create_database("tables"),
+        "CREATE SCHEMA shop;
+         CREATE TABLE shop.orders (id int PRIMARY KEY, day date);
+         CREATE INDEX zcopy_pkey ON shop.orders (day);",
+    );
+    let target = case.copy();
+    target.sql("DROP INDEX shop.zcopy_pkey");
+    case.restore_ok(&target, &["-t", "orders", "--as", "zcopy"]);
+    assert_eq!(
+        target.query_text(
+            "SELECT string_agg(indexrelid::regclass::text, ' ' ORDER BY indisprimary DESC)
+             FROM pg_index WHERE indrelid = 'shop.zcopy'::regclass"
+        ),
+        "shop.zcopy_pkey1 shop.zcopy_pkey"
+    );
+}

@@ -59,6 +59,9 @@ impl Relocation {
         for failure in lock(&shared.failures).iter_mut() {
             failure.message = self.as_known(&failure.message);
         }
+        for warning in lock(&shared.warnings).iter_mut() {
+            *warning = self.as_known(warning);
+        }
         told
     }
 
