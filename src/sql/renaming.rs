@@ -10,8 +10,9 @@ use bstr::{BStr, BString, ByteSlice};
 
 use super::quote::{literal, qualified};
 
-/// What `renamed` gives for what stands before a name in a string that is cast to regclass.
-pub const REGCLASS: &[u8] = b"regclass";
+/// What `renamed` gives for what stands before a name in a string that is cast to regclass: no token
+/// is like it.
+pub const REGCLASS: &[u8] = b"::regclass";
 
 /// The statements with each name exchanged for which `to` gives another. It is told what stands before
 /// the name, as it is written, since names of different sorts may be equal: the statement's keyword
