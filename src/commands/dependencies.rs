@@ -12,12 +12,16 @@ pub struct DependencyArguments {
     /// triggers, policies, its sequences, its partitions, comments, privileges) and with what it needs
     /// (types, functions, other sequences, its schema, parents that it inherits from). What it needs and
     /// the target has is used as it is if its definition reads the same, or the restore is refused
-    /// before anything is written. A partition becomes a table of its own. Foreign keys to tables
-    /// that are not there, views, publications are left out. All of that is told
+    /// before anything is written. A partition without its parent becomes a table of its own, as
+    /// DETACH PARTITION leaves one: with the foreign keys of its parents, without their triggers and
+    /// identity. Foreign keys to tables that are not there, views and whatever else depends on what is
+    /// chosen, publications are left out. All of that is told, and so are functions that come along
+    /// and whose bodies are text: what they name is not looked for
     #[arg(long, conflicts_with_all = ["create", "clean", "data_only", "list"])]
     with_dependencies: bool,
     /// With --with-dependencies: restore the tables chosen into this schema, which is made if it
-    /// is not there. What they need keeps its own. They appear there when all of it is done
+    /// is not there. What they need keeps its own. They appear there when all of it is done; where
+    /// rows cannot be loaded they stay in a schema that a warning names
     #[arg(long, value_name = "SCHEMA", requires = "with_dependencies")]
     into_schema: Option<String>,
     /// With --with-dependencies: restore the one table chosen under this name. Its indexes and

@@ -146,6 +146,7 @@ impl Arguments {
         let watching = self.output.watch(Arc::clone(&progress), "loading");
         let cancellation = Arc::clone(&options.cancellation);
         let triggers = Arc::clone(&options.triggers);
+        let dependencies = options.dependencies.clone();
         let report = or_cancelled_if(
             &connector,
             || cancellation.cancel(),
@@ -163,6 +164,11 @@ impl Arguments {
             ended => ended,
         };
         drop(watching);
+        // a run that a signal ends does not come to say it itself
+        let report = report.map_err(|error| match dependencies {
+            Some(wanted) if error.exit_code() > 128 => wanted.left_behind(error),
+            _ => error,
+        });
         match report? {
             Restored::Archive(report) => {
                 self.tell(&report, &progress, started.elapsed());

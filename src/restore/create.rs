@@ -283,15 +283,14 @@ pub fn without_access_method(entry: &mut Entry) {
     if entry.kind != "TABLE" || !entry.create.contains_str(" SET ACCESS METHOD ") {
         return;
     }
-    let name = match &entry.schema {
-        Some(schema) => sql::qualified(schema, &entry.name),
-        None => sql::identifier(&entry.name),
+    let is_about_method = |statement: &[u8]| {
+        statement.starts_with(b"ALTER TABLE ")
+            && sql::find_unquoted(statement, b" SET ACCESS METHOD ").is_some()
     };
-    let method = sql!("ALTER TABLE {} SET ACCESS METHOD ", name);
     let statements = sql::statements(&entry.create);
     let kept = statements
         .iter()
-        .filter(|statement| !statement.starts_with(&method));
+        .filter(|statement| !is_about_method(statement));
     let kept = sql::join(kept, "\n");
     entry.create = sql!("{}\n", kept);
 }

@@ -186,7 +186,9 @@ pub async fn run_any(
             let report = run_watched(&connector, opened, options, progress).await?;
             Ok(Restored::Archive(report))
         }
-        Source::Set(_) if options.is_of_one_database() => Err(of_one_database()),
+        Source::Set(_) if *choice == Choice::All && options.is_of_one_database() => {
+            Err(of_one_database())
+        }
         Source::Set(set) => set::run(&connector, set, choice, options, progress).await,
     }
 }
@@ -198,8 +200,7 @@ async fn run_watched(
     progress: Arc<Progress>,
 ) -> Result<Report> {
     let patience = options.lock_patience;
-    let scratch = options.dependencies.as_ref();
-    let scratch = scratch.map(|wanted| Arc::clone(&wanted.scratch));
+    let wanted = options.dependencies.clone();
     let triggers = Arc::clone(&options.triggers);
     let watched = Arc::clone(&progress);
     let running = async {
@@ -217,10 +218,10 @@ async fn run_watched(
         }
     };
     let outcome = telling_lock_waits(connector, patience, &watched, running).await;
-    match scratch.as_ref().and_then(|scratch| scratch.get()) {
-        Some(scratch) => outcome.map_err(|error| dependencies::left_in(error, scratch)),
-        None => outcome,
-    }
+    outcome.map_err(|error| match &wanted {
+        Some(wanted) => wanted.left_behind(error),
+        None => error,
+    })
 }
 
 /// What every connection of a restore is set to, and a script sets; beside `transaction_timeout`,

@@ -60,7 +60,7 @@ pub async fn run(
     let mut leader = target.load(workers, &shared, opened.rows).await?;
     last(&mut leader, &shared, transactions).await?;
     if let Some(relocation) = &relocation {
-        relocation.finish(&mut leader, &shared.options).await?;
+        relocation.finish(&mut leader, &shared).await?;
     }
     transactions.settle(&mut leader, &shared).await?;
     let database = leader.database().to_owned();
@@ -124,9 +124,7 @@ impl Chosen {
         let Some(wanted) = &self.options.dependencies else {
             return Ok(());
         };
-        let (all, selection) = (&opened.entries, &self.options.selection);
-        let force = self.options.force;
-        let plan = dependencies::plan(leader, all, selection, wanted, force).await?;
+        let plan = dependencies::plan(leader, opened, &self.options, wanted).await?;
         (self.entries, self.relocation) = (plan.entries, plan.relocation);
         self.warnings.extend(plan.warnings);
         Ok(())

@@ -10,8 +10,17 @@ use bstr::{BStr, BString, ByteSlice};
 
 use super::quote::{literal, qualified};
 
-/// The statements with each name exchanged for which `to` gives another.
-pub fn renamed(text: &[u8], to: impl Fn(&BStr, &BStr) -> Option<(BString, BString)>) -> BString {
+/// What `renamed` gives for what stands before a name in a string that is cast to regclass: no token
+/// is like it.
+pub const REGCLASS: &[u8] = b"::regclass";
+
+/// The statements with each name exchanged for which `to` gives another. It is told what stands before
+/// the name, as it is written, since names of different sorts may be equal: the statement's keyword
+/// (INDEX) or whatever else, or nothing.
+pub fn renamed(
+    text: &[u8],
+    to: impl Fn(&[u8], &BStr, &BStr) -> Option<(BString, BString)>,
+) -> BString {
     let tokens = tokens(text);
     let mut result = BString::default();
     let mut copied = 0;
@@ -23,11 +32,11 @@ pub fn renamed(text: &[u8], to: impl Fn(&BStr, &BStr) -> Option<(BString, BStrin
     for (at, token) in tokens.iter().enumerate() {
         match (&token.sort, tokens.get(at + 1..)) {
             (Sort::Name(schema), Some([dot, name, ..])) if dot.is(b'.') => {
-                let continues = at
-                    .checked_sub(1)
-                    .is_some_and(|before| tokens[before].is(b'.'));
+                let before = at.checked_sub(1).map(|before| &tokens[before]);
+                let continues = before.is_some_and(|before| before.is(b'.'));
+                let before = before.map_or(&b""[..], |before| &text[before.span.clone()]);
                 if let (false, Sort::Name(own)) = (continues, &name.sort)
-                    && let Some((schema, own)) = to(schema.as_bstr(), own.as_bstr())
+                    && let Some((schema, own)) = to(before, schema.as_bstr(), own.as_bstr())
                 {
                     replace(token.span.start..name.span.end, qualified(schema, own));
                 }
@@ -37,7 +46,7 @@ pub fn renamed(text: &[u8], to: impl Fn(&BStr, &BStr) -> Option<(BString, BStrin
             {
                 let name = tokens_of_name(value);
                 if let Some((schema, own)) = name
-                    && let Some((schema, own)) = to(schema.as_bstr(), own.as_bstr())
+                    && let Some((schema, own)) = to(REGCLASS, schema.as_bstr(), own.as_bstr())
                 {
                     replace(token.span.clone(), literal(qualified(schema, own)));
                 }
@@ -197,8 +206,11 @@ mod tests {
     use super::*;
 
     fn moved(text: &str) -> String {
-        let to = |schema: &BStr, name: &BStr| {
-            let own = schema == "s" && (name == "t" || name == "q" || name == "o\"d.d'\\");
+        let to = |before: &[u8], schema: &BStr, name: &BStr| {
+            let is_index = name == "i" && before == b"INDEX";
+            let is_relation = name == "q" && before == REGCLASS;
+            let own =
+                schema == "s" && (name == "t" || name == "o\"d.d'\\" || is_index || is_relation);
             own.then(|| ("N w".into(), name.to_owned()))
         };
         renamed(text.as_bytes(), to).to_string()
@@ -231,6 +243,10 @@ mod tests {
                 "E'\"N w\".\"o\"\"d.d''\\\\\"'::regclass",
             ),
             ("'open s.t", "'open s.t"),
+            (
+                "ALTER INDEX s.i; \"INDEX\" s.i s.q",
+                "ALTER INDEX \"N w\".i; \"INDEX\" s.i s.q",
+            ),
             ("$1.t s.t", "$1.t \"N w\".t"),
             ("", ""),
         ] {

@@ -1,7 +1,7 @@
 //! `--map-role`, judged by pg_dump of the source once its roles are renamed by the server.
 
 use super::errors::{Folder, snapshot};
-use crate::support::{self, VERSIONS, difference, normalise_dump, server};
+use crate::support::{self, Server, VERSIONS, difference, normalise_dump, server};
 
 /// The roles, and what they become. The first two change places.
 const ROLES: [(&str, &str); 3] = [
@@ -100,4 +100,46 @@ fn only_roles_that_are_left_must_be_there() {
         target.query_text("SELECT tableowner FROM pg_tables WHERE tablename = 't'"),
         "postgres"
     );
+}
+
+/// A member of a set that comes through a pipe is one database like any other.
+#[test]
+fn a_member_of_a_set_on_stdin() {
+    let server = Server::start(18, &[]);
+    server.sql("postgres", "CREATE ROLE map_gone; CREATE DATABASE shop");
+    server.sql(
+        "shop",
+        "CREATE TABLE t (i int); ALTER TABLE t OWNER TO map_gone; CREATE TABLE u (i int); INSERT INTO t VALUES (1)",
+    );
+    let conninfo = server.conninfo("postgres");
+    let all =
+        support::rdump_ok(&["snapshot", "--all-databases", "-d", &conninfo, "-f", "-"]).stdout;
+    server.sql(
+        "shop",
+        "REASSIGN OWNED BY map_gone TO postgres; DROP ROLE map_gone",
+    );
+    let restore = |database: &str, flags: &[&str]| {
+        server.sql(
+            "postgres",
+            &format!("CREATE DATABASE {database} TEMPLATE template0"),
+        );
+        let conninfo = server.conninfo(database);
+        let arguments = [&["restore", "-", "-d", &conninfo][..], flags].concat();
+        support::run(&mut support::rdump_command(&arguments), &all)
+    };
+    let map = "--map-role=map_gone=postgres";
+    let done = restore("one", &["--member", "shop", map]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let table = ["--member", "shop", map, "-t", "t", "--with-dependencies"];
+    let done = restore("two", &[&table[..], &["--as", "copy"]].concat());
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let tables = "SELECT string_agg(tablename || ' ' || tableowner, ',' ORDER BY tablename)
+                  FROM pg_tables WHERE schemaname = 'public'";
+    assert_eq!(server.query_text("one", tables), "t postgres,u postgres");
+    assert_eq!(server.query_text("two", tables), "copy postgres");
+    for all in [&[map][..], &["--globals-only", map]] {
+        let refused = restore(if all.len() > 1 { "three" } else { "four" }, all);
+        assert_eq!(refused.code, 2, "{}", refused.stderr);
+        assert!(refused.stderr.contains("--member"), "{}", refused.stderr);
+    }
 }

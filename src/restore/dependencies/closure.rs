@@ -12,6 +12,7 @@ use super::present::{Presence, Present};
 use crate::archive::{Entry, EntryId};
 use crate::restore::schedule::is_data;
 use crate::restore::selection::label;
+use crate::sql;
 
 pub struct Closure<'a> {
     by_id: HashMap<EntryId, &'a Entry>,
@@ -70,6 +71,15 @@ fn is_table(entry: &Entry) -> bool {
 /// Whether an entry names this object as the one that it is in.
 fn is_in(entry: &Entry, object: &Entry) -> bool {
     entry.schema == object.schema && entry.relation.as_ref() == Some(&object.name)
+}
+
+/// What rows a partition is for, as SQL.
+fn bound(attach: &Entry) -> Option<BString> {
+    let (schema, name) = attach.schema.as_ref().zip(attach.relation.as_ref())?;
+    let partition = sql!(" ATTACH PARTITION {} ", sql::qualified(schema, name));
+    let at = sql::find_unquoted(&attach.create, &partition)?;
+    let bound = attach.create[at + partition.len()..].strip_suffix(b";\n")?;
+    Some(bound.into())
 }
 
 impl<'a> Closure<'a> {
@@ -181,9 +191,9 @@ impl<'a> Closure<'a> {
         found
     }
 
-    /// Adds what ties included objects to each other, and what is said about them. `may_refer` is
-    /// whether foreign keys of tables that stay as they are may be made.
-    pub fn tie(&mut self, may_refer: bool) {
+    /// Adds what ties included objects to each other, and what is said about them. `copied` is what
+    /// gets another name or schema, if anything does: the tables beside it are not altered then.
+    pub fn tie(&mut self, copied: Option<&BTreeSet<EntryId>>) {
         let mut ties: Vec<&Entry> = Vec::new();
         let dependents: BTreeMap<EntryId, &Entry> = self
             .included
@@ -194,7 +204,7 @@ impl<'a> Closure<'a> {
             .collect();
         for entry in dependents.into_values() {
             match entry.kind.as_str() {
-                "FK CONSTRAINT" => self.tie_foreign_key(entry, may_refer),
+                "FK CONSTRAINT" => self.tie_foreign_key(entry, copied),
                 "PUBLICATION TABLE" => self
                     .left_out
                     .push((entry.id, "publications are left as they are".to_owned())),
@@ -210,10 +220,11 @@ impl<'a> Closure<'a> {
             if let Some(lacking) = entry.dependencies.iter().find(|id| self.lacks(**id)) {
                 if entry.kind == "TABLE ATTACH" {
                     let parent = self.entry(*lacking).map(label).unwrap_or_default();
-                    self.left_out.push((
-                        entry.id,
-                        format!("it stands alone, since {parent} is not restored"),
-                    ));
+                    let mut reason = format!("it stands alone, since {parent} is not restored");
+                    if let Some(bound) = bound(entry) {
+                        reason.push_str(&format!("; its place was {bound}"));
+                    }
+                    self.left_out.push((entry.id, reason));
                 }
             } else {
                 self.included.insert(entry.id);
@@ -235,33 +246,108 @@ impl<'a> Closure<'a> {
         !self.included.contains(&id)
     }
 
-    fn tie_foreign_key(&mut self, entry: &'a Entry, may_refer: bool) {
-        let tables = entry.dependencies.iter();
-        let tables = tables
-            .filter_map(|id| self.entry(*id))
-            .filter(|needed| is_table(needed));
-        let mut reason = None;
-        for table in tables {
-            let is_referring = is_in(entry, table);
-            if self.included.contains(&table.id) {
-                continue;
-            }
-            let is_there = self.present.has_relation(table);
-            if is_referring && !may_refer {
-                reason = Some(format!(
-                    "it would refer to the copy; {} stays as it is",
-                    label(table)
-                ));
-            } else if !is_there {
-                reason = Some(format!("{} is not there", label(table)));
-            }
-        }
+    fn tie_foreign_key(&mut self, key: &'a Entry, copied: Option<&BTreeSet<EntryId>>) {
+        let tables = key.dependencies.iter().filter_map(|id| self.entry(*id));
+        let tables: Vec<&Entry> = tables.filter(|needed| is_table(needed)).collect();
+        let is_copied = |table: &&&Entry| copied.is_some_and(|copied| copied.contains(&table.id));
+        let referring = tables.iter().find(|table| is_in(key, table));
+        let is_lacking =
+            |table: &&&Entry| self.lacks(table.id) && !self.present.has_relation(table);
+        let reason = if let Some(table) = referring.filter(|table| {
+            copied.is_some() && !is_copied(table) && tables.iter().any(|other| is_copied(&other))
+        }) {
+            let own = label(table);
+            Some(format!("it would refer to the copy; {own} stays as it is"))
+        } else if let Some(table) =
+            referring.filter(|table| copied.is_some() && self.lacks(table.id))
+        {
+            Some(format!("{} stays as it is", label(table)))
+        } else {
+            let lacking = tables.iter().find(is_lacking);
+            lacking.map(|table| format!("{} is not there", label(table)))
+        };
         match reason {
             None => {
-                self.included.insert(entry.id);
+                self.included.insert(key.id);
             }
-            Some(reason) => self.left_out.push((entry.id, reason)),
+            Some(reason) => self.left_out.push((key.id, reason)),
         }
+    }
+
+    /// Partitions that are made without their parent, each with that.
+    pub fn partitions_alone(&self) -> Vec<(&'a Entry, &'a Entry)> {
+        let included = self.included.iter().filter_map(|id| self.entry(*id));
+        included
+            .filter(|entry| is_table(entry))
+            .filter_map(|table| Some((table, self.parent(table)?)))
+            .filter(|(_, parent)| self.lacks(parent.id))
+            .collect()
+    }
+
+    /// What it is a partition of.
+    pub fn parent(&self, partition: &Entry) -> Option<&'a Entry> {
+        let about = self.dependents.get(&partition.id).into_iter().flatten();
+        let mut attached =
+            about.filter(|entry| entry.kind == "TABLE ATTACH" && is_in(entry, partition));
+        let tables = attached.next()?.dependencies.iter();
+        let mut tables = tables.filter_map(|id| self.entry(*id));
+        tables.find(|table| is_table(table) && table.id != partition.id)
+    }
+
+    /// What a table has of its own, and its place in publications.
+    pub fn parts(&self, table: &'a Entry) -> impl Iterator<Item = &'a Entry> {
+        let about = self.dependents.get(&table.id).into_iter().flatten();
+        about.copied().filter(move |entry| {
+            is_in(entry, table) || is_of_identity(entry) || entry.kind == "PUBLICATION TABLE"
+        })
+    }
+
+    /// Takes these back.
+    pub fn leave(&mut self, ids: &BTreeSet<EntryId>) {
+        self.included.retain(|id| !ids.contains(id));
+    }
+
+    /// What depends on these in the archive and does not come back itself. Of what does not come
+    /// back, its own parts are not told apart. `may_be_there` is whether what the target has
+    /// depends on what comes back.
+    pub fn dependents_left(
+        &self,
+        restored: &BTreeSet<EntryId>,
+        may_be_there: bool,
+    ) -> Vec<&'a Entry> {
+        let is_container = |id: &EntryId| {
+            let entry = self.entry(*id);
+            entry.is_none_or(|entry| matches!(entry.kind.as_str(), "SCHEMA" | "EXTENSION"))
+        };
+        let mut found: BTreeMap<EntryId, &Entry> = BTreeMap::new();
+        let mut open: Vec<EntryId> = restored.iter().copied().collect();
+        open.retain(|id| !is_container(id));
+        while let Some(id) = open.pop() {
+            for entry in self.dependents.get(&id).into_iter().flatten() {
+                let is_known = self.included.contains(&entry.id)
+                    || self.used.contains(&entry.id)
+                    || self.differing.contains(&entry.id)
+                    || restored.contains(&entry.id);
+                let goes_with_another = is_attached(entry)
+                    || is_tie(entry)
+                    || is_data(entry)
+                    || matches!(
+                        entry.kind.as_str(),
+                        "PUBLICATION TABLE" | "STATISTICS DATA" | "MATERIALIZED VIEW DATA"
+                    );
+                let is_there = || self.present.of(entry) != Presence::Absent;
+                if is_known || goes_with_another || (may_be_there && is_there()) {
+                    continue;
+                }
+                if found.insert(entry.id, *entry).is_none() {
+                    open.push(entry.id);
+                }
+            }
+        }
+        let of_found =
+            |entry: &Entry| is_part(entry) && found.values().any(|own| is_in(entry, own));
+        let told = found.values().filter(|entry| !of_found(entry));
+        told.copied().collect()
     }
 
     /// Takes back schemas that nothing would be made in.

@@ -2,21 +2,25 @@
 //! belongs to it, under its own name or another.
 
 mod closure;
+mod partitions;
 mod present;
 mod relocation;
+mod told;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use bstr::{BString, ByteSlice};
 
+use super::Options;
+use super::create::lock;
+use super::input::Opened;
 use super::preflight::{Finding, Severity, refusal};
 use super::schedule::is_data;
 use super::selection::{Selection, label, select};
 use crate::archive::{Entry, EntryId};
 use crate::error::{Error, Result};
-use crate::postgres::Session;
-use crate::sql::renaming::mentions;
+use crate::postgres::{ServerVersion, Session};
 use closure::Closure;
 use present::Present;
 pub use relocation::Relocation;
@@ -28,22 +32,40 @@ pub struct Dependencies {
     pub into_schema: Option<BString>,
     /// --as
     pub name: Option<BString>,
-    /// The schema in which tables are made before they get their new names, once it is there.
-    pub scratch: Arc<OnceLock<String>>,
+    pub scratch: Arc<Scratch>,
+}
+
+/// The schema in which tables are made before they get their new names, while it may be there.
+#[derive(Debug, Default)]
+pub struct Scratch(Mutex<Option<String>>);
+
+impl Scratch {
+    fn set(&self, name: Option<String>) {
+        *lock(&self.0) = name;
+    }
 }
 
 impl Dependencies {
     fn renames(&self) -> bool {
         self.into_schema.is_some() || self.name.is_some()
     }
+
+    /// A restore that does not come to its end leaves what it has made.
+    pub fn left_behind(&self, error: Error) -> Error {
+        match &*lock(&self.scratch.0) {
+            None => error,
+            Some(scratch) => error.context(format!(
+                "what was restored so far may be in schema {}",
+                removal(scratch)
+            )),
+        }
+    }
 }
 
-/// An aborted restore leaves what it has made.
-pub fn left_in(error: Error, scratch: &str) -> Error {
+/// A schema, and how to get rid of it.
+fn removal(scratch: &str) -> String {
     let schema = crate::sql::identifier(scratch);
-    error.context(format!(
-        "what was restored so far may be in schema {schema}, to be dropped with DROP SCHEMA {schema} CASCADE"
-    ))
+    format!("{schema}, to be dropped with DROP SCHEMA {schema} CASCADE")
 }
 
 /// What is restored, and what the user should know about it.
@@ -92,44 +114,112 @@ fn of_any_name(selection: &Selection) -> Selection {
 /// Looks at the target and decides; nothing is written.
 pub async fn plan(
     session: &mut Session,
-    entries: &[Entry],
-    selection: &Selection,
+    opened: &Opened,
+    options: &Options,
     wanted: &Dependencies,
-    force: bool,
 ) -> Result<Plan> {
+    let (selection, force) = (&options.selection, options.force);
+    let entries = &opened.entries;
     let roots = roots(entries, selection);
     if roots.is_empty() {
-        let hint = selection.unmatched(entries).into_iter().next();
-        return Err(
-            Error::new("nothing in the archive matches the filters").hint(hint.map_or_else(
-                || "rdump show lists what it holds".to_owned(),
-                |(_, hint)| hint,
-            )),
-        );
+        return Err(nothing_chosen(entries, selection));
     }
     let present = Present::read(session).await?;
-    let mut closure = Closure::new(entries, &present);
+    let mut warnings = Vec::new();
+    let mut closure = close(entries, &present, &roots, wanted)?;
+    let from = ServerVersion(opened.header.server_version_num);
+    let alone = partitions::alone(&closure, entries, from).unwrap_or_default();
+    let mut all = entries;
+    if !alone.entries.is_empty() {
+        all = &alone.entries;
+        closure = close(all, &present, &roots, wanted)?;
+        closure.leave(&alone.pointless);
+        warnings.extend(alone.warnings);
+    }
+    let copied = wanted.renames().then(|| closure.of(&roots));
+    closure.tie(copied.as_ref());
+    closure
+        .left_out
+        .retain(|(id, _)| !alone.handed_down.contains(id));
+
+    let mut findings = Vec::new();
+    find_differing(&closure, force, &mut findings, &mut warnings);
+    if !wanted.renames() {
+        find_taken(&closure, &roots, &present, &mut findings);
+    }
+    told::tell(&closure, &roots, &mut warnings);
+    told::tell_dependents(&closure, &roots, wanted.renames(), &mut warnings);
+    told::tell_texts(&closure, &mut warnings);
+
+    let mut chosen = select(all, &of_any_name(selection));
+    chosen.retain(|entry| closure.included.contains(&entry.id));
+    let mut relocation = None;
     if wanted.renames() {
-        refuse_unless_tables(&closure, &roots, wanted)?;
+        let moved = closure.of(&roots);
+        findings.extend(heirs(&closure, &moved));
+        findings.extend(used_of_the_table(&closure, &moved));
+        told::tell_bodies(&closure, &roots, &mut warnings);
+        let request = relocation::Request {
+            wanted,
+            roots: &roots,
+            moved: &moved,
+            present: &present,
+            scratch: format!("rdump_restore_{}", session.backend_pid()),
+        };
+        let planned = relocation::plan(&mut chosen, &request, &mut findings, &mut warnings)?;
+        relocation = Some(planned);
+    }
+    if !findings.is_empty() && (!force || wanted.renames()) {
+        return Err(refusal(&findings));
+    }
+    warnings.extend(findings.iter().map(ToString::to_string));
+    Ok(Plan {
+        entries: chosen,
+        warnings,
+        relocation,
+    })
+}
+
+fn nothing_chosen(entries: &[Entry], selection: &Selection) -> Error {
+    let hint = selection.unmatched(entries).into_iter().next();
+    Error::new("nothing in the archive matches the filters").hint(hint.map_or_else(
+        || "rdump show lists what it holds".to_owned(),
+        |(_, hint)| hint,
+    ))
+}
+
+/// What is chosen with what it needs, before anything is tied to anything.
+fn close<'a>(
+    entries: &'a [Entry],
+    present: &'a Present,
+    roots: &BTreeSet<EntryId>,
+    wanted: &Dependencies,
+) -> Result<Closure<'a>> {
+    let mut closure = Closure::new(entries, present);
+    if wanted.renames() {
+        refuse_unless_tables(&closure, roots, wanted)?;
     }
     closure.add(roots.iter().copied());
     if let Some(schema) = &wanted.into_schema {
         let of_needed: BTreeSet<BString> = {
-            let moved = closure.of(&roots);
+            let moved = closure.of(roots);
             let stay = closure.included.iter().filter(|id| !moved.contains(id));
             stay.filter_map(|id| closure.entry(*id)?.schema.clone())
                 .collect()
         };
         closure.drop_schemas(|entry| entry.name == *schema || of_needed.contains(&entry.name));
     }
-    closure.tie(!wanted.renames());
+    Ok(closure)
+}
 
-    let mut findings = Vec::new();
-    let mut warnings = Vec::new();
-    for id in &closure.differing {
-        let Some(entry) = closure.entry(*id) else {
-            continue;
-        };
+/// What is needed and there, and not what the archive has.
+fn find_differing(
+    closure: &Closure<'_>,
+    force: bool,
+    findings: &mut Vec<Finding>,
+    warnings: &mut Vec<String>,
+) {
+    for entry in closure.differing.iter().filter_map(|id| closure.entry(*id)) {
         let what = format!(
             "{}, which is needed, is there already and its definition reads differently",
             label(entry)
@@ -142,57 +232,29 @@ pub async fn plan(
             )),
         }
     }
-    if !wanted.renames() {
-        let taken = roots.iter().filter_map(|id| closure.entry(*id));
-        for entry in taken.filter(|entry| has_rows(entry) && present.has_relation(entry)) {
-            findings.push(will_fail(
-                format!("{} is there already", label(entry)),
-                "restore it beside that one with --as NAME or --into-schema SCHEMA, or drop it first",
-            ));
-        }
-    }
-    tell(&closure, &roots, &mut warnings);
+}
 
-    let passing = select(entries, &of_any_name(selection));
-    let mut chosen: Vec<Entry> = passing
-        .into_iter()
-        .filter(|entry| closure.included.contains(&entry.id))
-        .collect();
-    let relocation = match wanted.renames() {
-        false => None,
-        true => {
-            let moved = closure.of(&roots);
-            findings.extend(heirs(&closure, &moved));
-            for entry in closure.used.iter().filter_map(|id| closure.entry(*id)) {
-                if entry.dependencies.iter().any(|id| moved.contains(id)) {
-                    findings.push(made_of_the_table(entry));
-                }
-            }
-            tell_bodies(&closure, &roots, &mut warnings);
-            let process = session.backend_pid();
-            Some(relocation::plan(
-                &mut chosen,
-                &relocation::Request {
-                    wanted,
-                    roots: &roots,
-                    moved: &moved,
-                    present: &present,
-                    scratch: format!("rdump_restore_{process}"),
-                },
-                &mut findings,
-                &mut warnings,
-            )?)
-        }
-    };
-    if !findings.is_empty() && (!force || wanted.renames()) {
-        return Err(refusal(&findings));
+/// What is chosen and there.
+fn find_taken(
+    closure: &Closure<'_>,
+    roots: &BTreeSet<EntryId>,
+    present: &Present,
+    findings: &mut Vec<Finding>,
+) {
+    let taken = roots.iter().filter_map(|id| closure.entry(*id));
+    for entry in taken.filter(|entry| has_rows(entry) && present.has_relation(entry)) {
+        findings.push(will_fail(
+            format!("{} is there already", label(entry)),
+            "restore it beside that one with --as NAME or --into-schema SCHEMA, or drop it first",
+        ));
     }
-    warnings.extend(findings.iter().map(ToString::to_string));
-    Ok(Plan {
-        entries: chosen,
-        warnings,
-        relocation,
-    })
+}
+
+fn used_of_the_table(closure: &Closure<'_>, moved: &BTreeSet<EntryId>) -> Vec<Finding> {
+    let used = closure.used.iter().filter_map(|id| closure.entry(*id));
+    used.filter(|entry| entry.dependencies.iter().any(|id| moved.contains(id)))
+        .map(made_of_the_table)
+        .collect()
 }
 
 /// A function that takes the table's rows, say: it would take those of the old name only.
@@ -258,58 +320,4 @@ fn refuse_unless_tables(
         .hint("choose one with -t, and its schema with -n"));
     }
     Ok(())
-}
-
-/// What is used, what comes along, what is left out.
-fn tell(closure: &Closure<'_>, roots: &BTreeSet<EntryId>, warnings: &mut Vec<String>) {
-    let mut used = Vec::new();
-    for entry in closure.used.iter().filter_map(|id| closure.entry(*id)) {
-        match entry.kind.as_str() {
-            "SCHEMA" | "EXTENSION" => {}
-            "SEQUENCE" => used.push(format!("{} (with the value that it has)", label(entry))),
-            _ => used.push(label(entry)),
-        }
-    }
-    if !used.is_empty() {
-        warnings.push(format!("used as the target has it: {}", used.join(", ")));
-    }
-    let moved = closure.of(roots);
-    let brought: Vec<String> = closure
-        .included
-        .iter()
-        .filter(|id| !moved.contains(id))
-        .filter_map(|id| closure.entry(*id))
-        .filter(|entry| entry.owner_target.is_some() || entry.kind == "EXTENSION")
-        .map(label)
-        .collect();
-    if !brought.is_empty() {
-        warnings.push(format!(
-            "restored as well, since it is needed: {}",
-            brought.join(", ")
-        ));
-    }
-    for (id, reason) in &closure.left_out {
-        if let Some(entry) = closure.entry(*id) {
-            warnings.push(format!("left out: {}: {reason}", label(entry)));
-        }
-    }
-}
-
-/// A function's body is text: nobody can tell a table's name in it from another word.
-fn tell_bodies(closure: &Closure<'_>, roots: &BTreeSet<EntryId>, warnings: &mut Vec<String>) {
-    let names: Vec<&BString> = roots
-        .iter()
-        .filter_map(|id| Some(&closure.entry(*id)?.name))
-        .collect();
-    let concerned = closure.included.iter().chain(&closure.used);
-    for entry in concerned.filter_map(|id| closure.entry(*id)) {
-        if matches!(entry.kind.as_str(), "FUNCTION" | "PROCEDURE")
-            && let Some(name) = names.iter().find(|name| mentions(&entry.create, name))
-        {
-            warnings.push(format!(
-                "{} has \"{name}\" in its text, which keeps meaning what it says, not the table restored",
-                label(entry)
-            ));
-        }
-    }
 }

@@ -1,6 +1,11 @@
 //! `restore --with-dependencies`: a table with what it needs, judged by what pg_dump prints of it and
 //! of the same table in a copy of the source, renamed there by the server.
 
+mod copies;
+mod failures;
+mod partitions;
+mod told;
+
 use super::errors::{Folder, snapshot};
 use crate::support::{self, TestDatabase, VERSIONS, difference, normalise_dump, server};
 
@@ -77,7 +82,11 @@ struct Case {
 fn case(major: u32) -> Case {
     let source = server(major).create_database("tables");
     source.server.ensure_roles();
-    source.sql(SCHEMA);
+    case_of(source, SCHEMA)
+}
+
+fn case_of(source: TestDatabase, schema: &str) -> Case {
+    source.sql(schema);
     let folder = Folder::new();
     let file = snapshot(&source, &folder);
     Case {
@@ -95,8 +104,13 @@ impl Case {
     }
 
     fn copy(&self) -> TestDatabase {
+        self.copy_of(&[])
+    }
+
+    fn copy_of(&self, flags: &[&str]) -> TestDatabase {
         let copy = self.empty();
-        support::rdump_ok(&["restore", "-q", &self.file, "-d", &copy.conninfo()]);
+        let conninfo = copy.conninfo();
+        support::rdump_ok(&[&["restore", "-q", &self.file, "-d", &conninfo], flags].concat());
         copy
     }
 
@@ -310,54 +324,6 @@ fn a_table_comes_into_another_schema() {
             ),
             "Res \"cue.orders shop.members"
         );
-    }
-}
-
-#[test]
-fn partitions_come_with_their_table_and_without_it() {
-    for major in VERSIONS {
-        let source = server(major).create_database("tables");
-        source.sql(
-            "CREATE SCHEMA shop;
-             CREATE TABLE shop.log (id int, day date NOT NULL, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
-             CREATE TABLE shop.log_1 PARTITION OF shop.log FOR VALUES FROM ('2020-01-01') TO ('2021-01-01') PARTITION BY LIST (id);
-             CREATE TABLE shop.log_1_a PARTITION OF shop.log_1 FOR VALUES IN (1, 2, 3);
-             CREATE TABLE shop.log_rest PARTITION OF shop.log DEFAULT;
-             CREATE INDEX by_day ON shop.log (day);
-             CREATE TABLE shop.other (i int);
-             INSERT INTO shop.log SELECT 1 + i % 3, date '2020-05-01' + i FROM generate_series(1, 99) i;
-             INSERT INTO shop.log VALUES (4, '1999-01-01')",
-        );
-        let folder = Folder::new();
-        let case = Case {
-            file: snapshot(&source, &folder),
-            source,
-            _folder: folder,
-        };
-        let target = case.empty();
-        case.restore_ok(&target, &["-t", "log"]);
-        assert_same_tables(&case.source, &target, "shop.log*");
-
-        let target = case.copy();
-        case.restore_ok(&target, &["-t", "log", "--into-schema", "old"]);
-        let expected = case.copy();
-        expected.sql(
-            "CREATE SCHEMA old;
-             ALTER TABLE shop.log SET SCHEMA old; ALTER TABLE shop.log_1 SET SCHEMA old;
-             ALTER TABLE shop.log_1_a SET SCHEMA old; ALTER TABLE shop.log_rest SET SCHEMA old",
-        );
-        assert_same_tables(&expected, &target, "old.*");
-        assert_same_tables(&case.source, &target, "shop.*");
-
-        let target = case.empty();
-        let told = case.restore_ok(&target, &["-t", "log_rest"]);
-        assert!(
-            told.contains("left out: TABLE ATTACH shop.log_rest: it stands alone, since TABLE shop.log is not restored"),
-            "{told}"
-        );
-        let expected = case.copy();
-        expected.sql("ALTER TABLE shop.log DETACH PARTITION shop.log_rest; DROP TABLE shop.log");
-        assert_same_tables(&expected, &target, "shop.log*");
     }
 }
 
