@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use bstr::{BStr, BString, ByteSlice};
 
 use super::dependency::{self, Graph, Node, Sorted};
-use super::filter::{Parts, prune};
+use super::filter::prune;
 use super::kinds::{self, Object};
 use super::labels::Labels;
 use super::object::{
@@ -79,7 +79,7 @@ pub async fn read(session: &mut Session, scope: &Scope) -> Result<Catalog> {
         mut privileges,
         ..
     } = rendering;
-    if scope.parts != Parts::default() {
+    if scope.parts.leaves_out_some() {
         let numbers = prune(&mut entries, &scope.parts, &mut all_warnings);
         privileges.retain_mut(|of| match of.entry {
             None => true,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bstr::BString;
 use clap::Args;
 
-use super::selection::PartArguments;
+use super::selection::{PartArguments, Statistics};
 use crate::catalog::Scope;
 use crate::catalog::filter::Patterns;
 use crate::catalog::filter::file::{self, Command, ObjectType};
@@ -136,7 +136,7 @@ struct AtRestore {
 impl FilterArguments {
     /// Reads the filter files as well.
     pub fn scope(&self) -> Result<Scope> {
-        let mut parts = self.parts.parts();
+        let mut parts = self.parts.parts(Statistics::IfAskedFor);
         parts.sequence_data = self.sequence_data;
         Ok(Scope {
             patterns: self.patterns()?,
@@ -146,7 +146,6 @@ impl FilterArguments {
             no_unlogged_table_data: self.no_unlogged_table_data,
             load_via_partition_root: self.load_via_partition_root,
             no_toast_compression: self.no_toast_compression,
-            statistics: false,
             enable_row_security: self.enable_row_security,
         })
     }

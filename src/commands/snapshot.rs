@@ -37,12 +37,6 @@ pub struct Arguments {
     /// min, h or d; 0 for no limit
     #[arg(long, value_name = "TIME", default_value = "5min")]
     lock_wait_timeout: String,
-    /// Keep statistics of the planner as well, so that a restored database need not be analyzed first
-    #[arg(long, conflicts_with = "no_statistics")]
-    statistics: bool,
-    /// Leave out statistics; the default
-    #[arg(long)]
-    no_statistics: bool,
     /// Do not wait for the disk
     #[arg(long)]
     no_sync: bool,
@@ -71,8 +65,7 @@ impl Arguments {
             return Err(Error::usage("--json and -f - both want standard output")
                 .hint("write the archive to a file, or leave out --json"));
         }
-        let mut scope = self.filters.scope()?;
-        scope.statistics = self.statistics && !self.no_statistics;
+        let scope = self.filters.scope()?;
         let options = Options {
             output: if to_stdout {
                 Output::Stdout

@@ -10,6 +10,7 @@ mod globals;
 mod lock;
 mod names;
 mod plan;
+mod queue;
 mod relations;
 mod rows;
 mod sealing;
@@ -454,7 +455,7 @@ fn explain(error: Error, standby: bool) -> Error {
 impl Plan {
     fn announce(&self, progress: &Progress, connections: usize) {
         progress.log(|| {
-            let (tables, pieces) = (self.sources.len(), self.tasks.len() + self.in_order.len());
+            let (tables, pieces) = (self.sources.len(), self.tasks.len());
             format!("copying {tables} tables in {pieces} pieces over {connections} connections")
         });
         progress.expect(self.sources.len() as u64, self.bytes);

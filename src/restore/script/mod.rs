@@ -22,11 +22,11 @@ use self::contents::Run;
 use self::output::Writer;
 use self::reading::{Opened, Piece, Pieces, Source};
 use super::create::{LeftOut, Place};
-use super::schedule::{Family, is_data};
-use super::selection::{choose, label, needed_first};
-use super::{Choice, Input, SETTINGS, Selection, data_only, database};
-use crate::archive::{Entry, EntryId, Header, Pass, Section};
-use crate::catalog;
+use super::schedule::is_data;
+use super::selection::{choose, label};
+use super::{Choice, Input, SETTINGS, Selection, database};
+use crate::archive::{Entry, EntryId, Header, Pass, Section, needed_first};
+use crate::catalog::{self, Family, rows_alone};
 use crate::error::{Error, Result};
 use crate::postgres::ServerVersion;
 use crate::postgres::settings::{refuse_unknown, set};
@@ -96,11 +96,14 @@ pub fn run(
     } = Opened::open(input, &options.choice)?;
     refuse_unknown(&header.settings)?;
     refuse_unknown_encoding(&header.encoding)?;
+    let mut options = options.clone();
+    options.selection.heed(&header)?;
+    let options = &options;
     let (mut entries, mut warnings) = choose(&all, &options.selection, options.create_database)?;
     if options.selection.parts.no_schema {
         // a stream has the rows in the order that it has them
         if let Source::File(_) = rows {
-            warnings.extend(data_only::order(&all, &mut entries).warnings);
+            warnings.extend(rows_alone::order(&all, &mut entries).warnings);
             entries = needed_first(entries);
         }
     } else if options.disable_triggers {
