@@ -35,7 +35,8 @@ pub use set::{MemberReport, SetReport};
 
 use crate::archive::{ChunkRecord, Content, EndRecord, Entry, EntryId, Header, Pass, Section};
 use crate::catalog::roles::{RoleMap, map_roles};
-use crate::catalog::{self, rows_alone};
+use crate::catalog::rows_alone as data_only;
+use crate::catalog::{self, Scope};
 use crate::error::{Error, Outcome, Result};
 use crate::postgres::settings::{refuse_unknown, set};
 use crate::postgres::{
@@ -225,7 +226,8 @@ async fn run_opened(
     mut options: Options,
     progress: Arc<Progress>,
 ) -> Result<Report> {
-    let has_rows_alone = options.selection.heed(&opened.header)?;
+    let has_rows_alone = Scope::from_flags(&opened.header.filters)?.parts.no_schema;
+    options.selection.parts.no_schema |= has_rows_alone;
     let mut mapped = BTreeSet::new();
     for entry in &mut opened.entries {
         map_roles(entry, &options.roles, &mut mapped);
@@ -290,11 +292,11 @@ async fn run_opened(
         .await?
         .only()?
         .text("role")?;
-    let needs_order = options.selection.parts.no_schema && !options.disable_triggers;
-    let order = match (&opened.rows, needs_order) {
-        (Contents::File(_), true) => rows_alone::order(&opened.entries, &mut entries),
+    let rows_alone = options.selection.parts.no_schema && !options.disable_triggers;
+    let order = match (&opened.rows, rows_alone) {
+        (Contents::File(_), true) => data_only::order(&opened.entries, &mut entries),
         // a stream has the rows in the order that it has them
-        _ => rows_alone::Order::default(),
+        _ => data_only::Order::default(),
     };
     warnings.extend(order.warnings);
     if options.no_table_access_method {

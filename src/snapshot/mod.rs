@@ -70,7 +70,7 @@ pub struct Options {
 }
 
 /// How the database is read, where it is not as usual.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reading {
     /// Encoding of names, definitions and rows in the archive. None: the database's own.
     pub encoding: Option<String>,
