@@ -1,5 +1,7 @@
 //! One object of the dump: its definition and where it stands among the others.
 
+use std::collections::HashMap;
+
 use bstr::BString;
 
 /// Number of an entry within its archive, from 1, in restore order.
@@ -96,4 +98,33 @@ impl Entry {
             _ => false,
         }
     }
+}
+
+/// Keeps an order as far as dependencies allow: what an entry needs moves to just before it.
+pub fn needed_first(entries: Vec<Entry>) -> Vec<Entry> {
+    let positions: HashMap<EntryId, usize> = entries
+        .iter()
+        .enumerate()
+        .map(|(position, entry)| (entry.id, position))
+        .collect();
+    let mut order = Vec::with_capacity(entries.len());
+    let mut seen = vec![false; entries.len()];
+    for start in 0..entries.len() {
+        // an entry comes up twice: before what it needs is looked at, and after
+        let mut open = vec![(start, false)];
+        while let Some((position, is_ready)) = open.pop() {
+            if is_ready {
+                order.push(position);
+            } else if !std::mem::replace(&mut seen[position], true) {
+                open.push((position, true));
+                let needed = entries[position].dependencies.iter().rev();
+                open.extend(needed.filter_map(|id| Some((*positions.get(id)?, false))));
+            }
+        }
+    }
+    let mut entries: Vec<Option<Entry>> = entries.into_iter().map(Some).collect();
+    order
+        .into_iter()
+        .filter_map(|position| entries[position].take())
+        .collect()
 }

@@ -24,7 +24,7 @@ mod writer;
 
 pub use block::{BlockHash, BlockHeader, BlockKind, DataBlock, SealedBlock};
 pub use codec::{BlockCodec, Codec};
-pub use entry::{Contents, Entry, EntryId, Pass, Section};
+pub use entry::{Contents, Entry, EntryId, Pass, Section, needed_first};
 pub use header::{ArchiveId, Content, Header};
 pub use index::{BlockRecord, ChunkRecord, Totals};
 pub use random::RandomReader;

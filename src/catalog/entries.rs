@@ -6,7 +6,7 @@ use bstr::{BStr, BString, ByteSlice};
 
 use super::ahead;
 use super::dependency::{self, Graph, Node, Sorted};
-use super::filter::{Parts, prune};
+use super::filter::prune;
 use super::kinds::{self, Object};
 use super::labels::Labels;
 use super::object::{
@@ -104,7 +104,7 @@ async fn order_all(mut reader: Reader<'_>) -> Result<Catalog> {
         mut privileges,
         ..
     } = rendering;
-    if scope.parts != Parts::default() {
+    if scope.parts.leaves_out_some() {
         let numbers = prune(&mut entries, &scope.parts, &mut all_warnings);
         privileges.retain_mut(|of| match of.entry {
             None => true,

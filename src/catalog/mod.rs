@@ -7,6 +7,7 @@
 mod ahead;
 pub mod dependency;
 mod entries;
+mod family;
 pub mod filter;
 pub mod globals;
 
@@ -15,11 +16,13 @@ mod labels;
 mod object;
 mod reader;
 pub mod roles;
+pub mod rows_alone;
 mod scope;
 mod secrets;
 mod version;
 
 pub use entries::{Catalog, read, read_with};
+pub use family::Family;
 pub use kinds::Object;
 pub use object::{
     Address, CatalogObject, Defining, Definition, Drop, Identity, Part, Placement, PrivilegeTarget,

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use bstr::{BString, ByteSlice};
 
 use super::ahead::Ahead;
-use super::filter::{Chosen, Patterns};
+use super::filter::{Chosen, FIRST_NORMAL_OID, Patterns};
 use super::object::{Address, Identity, class};
 use super::scope::Scope;
 use crate::error::{Result, ResultExt};
@@ -64,9 +64,6 @@ const GONE_ROLES: &str = "
     WHERE a.acl IS NOT NULL AND role.oid <> 0
       AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = role.oid OR r.rolname = role.oid::text)
     ORDER BY 1";
-
-/// OIDs below are initdb's (FirstNormalObjectId, src/include/access/transam.h).
-pub(super) const FIRST_NORMAL_OID: Oid = 16384;
 
 impl<'a> Reader<'a> {
     pub async fn new(session: &'a mut Session, scope: &'a Scope) -> Result<Reader<'a>> {

@@ -7,7 +7,7 @@ use crate::archive::{Entry, Section};
 use crate::error::{Error, Result};
 
 /// Which objects of the database are wanted, and what of them.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
     pub patterns: Patterns,
     pub parts: Parts,
@@ -19,10 +19,27 @@ pub struct Scope {
     /// Rows of partitions go in through the root of their tree.
     pub load_via_partition_root: bool,
     pub no_toast_compression: bool,
-    /// Keep what the planner knows.
-    pub statistics: bool,
     /// Rows that policies hide from the role are left out, and that is no error.
     pub enable_row_security: bool,
+}
+
+/// Everything but statistics, as pg_dump has it.
+impl Default for Scope {
+    fn default() -> Scope {
+        Scope {
+            patterns: Patterns::default(),
+            parts: Parts {
+                no_statistics: true,
+                ..Parts::default()
+            },
+            no_large_objects: false,
+            with_large_objects: false,
+            no_unlogged_table_data: false,
+            load_via_partition_root: false,
+            no_toast_compression: false,
+            enable_row_security: false,
+        }
+    }
 }
 
 /// Names of the flags that take a pattern.

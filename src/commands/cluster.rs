@@ -7,12 +7,15 @@ use clap::Args;
 
 use super::interrupt::or_cancelled_if;
 use super::output::{OutputArguments, bytes, print_json};
-use super::snapshot::hex;
+use crate::catalog::Scope;
 use crate::catalog::globals::GlobalsScope;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::postgres::Connector;
 use crate::report::{Cancellation, counted};
-use crate::snapshot::{ClusterOptions, Options, Report, SetReport, run_cluster, run_globals};
+use crate::snapshot::{
+    ClusterOptions, Options, Reading, Report, SetReport, run_cluster, run_globals,
+};
+use crate::sql::hex;
 
 /// The flags of pg_dumpall.
 #[derive(Debug, Clone, Default, Args)]
@@ -49,9 +52,16 @@ impl ClusterArguments {
         self.globals_only || self.roles_only || self.tablespaces_only
     }
 
-    pub fn check(&self) -> Result<()> {
+    pub fn check(&self, options: &Options) -> Result<()> {
+        if self.is_of_globals()
+            && (options.scope != Scope::default() || options.reading != Reading::default())
+        {
+            return Err(Error::usage(
+                "roles and tablespaces are taken whole: flags that choose what of a database is stored, or how it is read, do not go with -g, --roles-only and --tablespaces-only",
+            ));
+        }
         if self.no_role_passwords && !self.is_given() {
-            return Err(crate::error::Error::usage(
+            return Err(Error::usage(
                 "--no-role-passwords is for --all-databases, -g and --roles-only",
             )
             .hint("an archive of one database has no passwords of roles"));
@@ -177,8 +187,9 @@ fn tell_set(output: &OutputArguments, report: &SetReport, started: Instant) {
         return;
     }
     output.say(&format!(
-        "snapshot of the globals and {} complete: {rows} rows, {} in {} on disk, {seconds:.1} s",
+        "snapshot of the globals and {} complete: {}, {} in {} on disk, {seconds:.1} s",
         counted(databases, "database", "databases"),
+        counted(rows, "row", "rows"),
         bytes(raw),
         bytes(report.summary.file_length),
     ));

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use bstr::BString;
 use clap::Args;
 
-use super::selection::PartArguments;
+use super::replay::ReplayArguments;
+use super::selection::{PartArguments, Statistics};
 use crate::catalog::Scope;
 use crate::catalog::filter::Patterns;
 use crate::catalog::filter::file::{self, Command, ObjectType};
@@ -107,27 +108,8 @@ pub struct FilterArguments {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Known from pg_dump, given at restore")]
 struct AtRestore {
-    /// Drop objects before they are created
-    #[arg(short = 'c', long, conflicts_with = "data_only")]
-    clean: bool,
-    /// Use IF EXISTS when dropping
-    #[arg(long, requires = "clean")]
-    if_exists: bool,
-    /// Create the database
-    #[arg(short = 'C', long)]
-    create: bool,
-    /// Do not set owners
-    #[arg(short = 'O', long)]
-    no_owner: bool,
-    /// Do not place anything in tablespaces
-    #[arg(long)]
-    no_tablespaces: bool,
-    /// Do not choose access methods of tables
-    #[arg(long)]
-    no_table_access_method: bool,
-    /// Disable triggers while rows are loaded
-    #[arg(long)]
-    disable_triggers: bool,
+    #[command(flatten)]
+    replay: ReplayArguments,
     /// Superuser who disables triggers
     #[arg(short = 'S', long, value_name = "NAME")]
     superuser: Option<String>,
@@ -136,7 +118,7 @@ struct AtRestore {
 impl FilterArguments {
     /// Reads the filter files as well.
     pub fn scope(&self) -> Result<Scope> {
-        let mut parts = self.parts.parts();
+        let mut parts = self.parts.parts(Statistics::IfAskedFor);
         parts.sequence_data = self.sequence_data;
         Ok(Scope {
             patterns: self.patterns()?,
@@ -146,7 +128,6 @@ impl FilterArguments {
             no_unlogged_table_data: self.no_unlogged_table_data,
             load_via_partition_root: self.load_via_partition_root,
             no_toast_compression: self.no_toast_compression,
-            statistics: false,
             enable_row_security: self.enable_row_security,
         })
     }
@@ -164,13 +145,13 @@ impl FilterArguments {
     pub fn warning(&self) -> Option<String> {
         let of = &self.at_restore;
         let given: Vec<&str> = [
-            (of.clean, "--clean"),
-            (of.if_exists, "--if-exists"),
-            (of.create, "--create"),
-            (of.no_owner, "--no-owner"),
-            (of.no_tablespaces, "--no-tablespaces"),
-            (of.no_table_access_method, "--no-table-access-method"),
-            (of.disable_triggers, "--disable-triggers"),
+            (of.replay.clean, "--clean"),
+            (of.replay.if_exists, "--if-exists"),
+            (of.replay.create, "--create"),
+            (of.replay.no_owner, "--no-owner"),
+            (of.replay.no_tablespaces, "--no-tablespaces"),
+            (of.replay.no_table_access_method, "--no-table-access-method"),
+            (of.replay.disable_triggers, "--disable-triggers"),
             (of.superuser.is_some(), "--superuser"),
         ]
         .into_iter()

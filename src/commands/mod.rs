@@ -8,6 +8,7 @@ mod filters;
 mod interrupt;
 mod member;
 mod output;
+mod replay;
 mod restore;
 mod roles;
 mod selection;

@@ -12,12 +12,13 @@ use super::dependencies::DependencyArguments;
 use super::interrupt::or_cancelled_if;
 use super::member::MemberArguments;
 use super::output::{OutputArguments, bytes, print_json, tell};
+use super::replay::ReplayArguments;
 use super::roles::RoleArguments;
 use super::selection::SelectionArguments;
 use super::show;
 use super::transactions::TransactionArguments;
 use crate::error::{Error, Result};
-use crate::report::Progress;
+use crate::report::{Progress, counted};
 use crate::restore::{self, Input, Options, Report, Restored, SetReport};
 
 #[derive(Debug, Args)]
@@ -30,34 +31,14 @@ pub struct Arguments {
     #[arg(short = 'j', long = "parallel", visible_alias = "jobs", value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=1000))]
     parallel: Option<u16>,
-    /// Create the archive's database, connecting to the given one first
-    #[arg(short = 'C', long)]
-    create: bool,
+    #[command(flatten)]
+    replay: ReplayArguments,
     /// With -C, give the new database this name, with all that is set for it and for roles in it
     #[arg(long, value_name = "NAME", requires = "create")]
     database_name: Option<String>,
-    /// Drop objects before they are created
-    #[arg(short = 'c', long, conflicts_with = "data_only")]
-    clean: bool,
-    /// Use IF EXISTS when dropping
-    #[arg(long, requires = "clean")]
-    if_exists: bool,
-    /// Do not set owners: everything belongs to the role that restores
-    #[arg(short = 'O', long)]
-    no_owner: bool,
-    /// Do not place anything in tablespaces
-    #[arg(long)]
-    no_tablespaces: bool,
-    /// Do not choose access methods of tables
-    #[arg(long)]
-    no_table_access_method: bool,
     /// Load no rows into tables that could not be created
     #[arg(long)]
     no_data_for_failed_tables: bool,
-    /// Where rows alone are restored, disable triggers meanwhile, those of foreign keys too; takes a
-    /// superuser. A restore that an error or a signal ends enables them, one that is killed (SIGKILL) does not
-    #[arg(long)]
-    disable_triggers: bool,
     /// Superuser who disables triggers
     #[arg(short = 'S', long, value_name = "NAME", requires = "disable_triggers")]
     superuser: Option<String>,
@@ -111,15 +92,15 @@ impl Arguments {
         let mut options = Options {
             jobs: usize::from(self.parallel.unwrap_or(2)),
             selection,
-            create_database: self.create,
+            create_database: self.replay.create,
             database_name: self.database_name.as_deref().map(BString::from),
-            clean: self.clean,
-            if_exists: self.if_exists,
-            no_owner: self.no_owner,
-            no_tablespaces: self.no_tablespaces,
-            no_table_access_method: self.no_table_access_method,
+            clean: self.replay.clean,
+            if_exists: self.replay.if_exists,
+            no_owner: self.replay.no_owner,
+            no_tablespaces: self.replay.no_tablespaces,
+            no_table_access_method: self.replay.no_table_access_method,
             no_data_for_failed_tables: self.no_data_for_failed_tables,
-            disable_triggers: self.disable_triggers,
+            disable_triggers: self.replay.disable_triggers,
             superuser: self.superuser.clone(),
             exit_on_error: self.exit_on_error,
             single_transaction: self.single_transaction,
@@ -208,11 +189,15 @@ impl Arguments {
                     } else {
                         let ended = match member.is_complete() {
                             true => "complete".to_owned(),
-                            false => format!("ended with {} failures", own.failures.len()),
+                            false => format!(
+                                "ended with {}",
+                                counted(own.failures.len() as u64, "failure", "failures")
+                            ),
                         };
                         self.output.say(&format!(
-                            "{name} {ended}: {} entries, {} rows",
-                            own.entries, own.rows
+                            "{name} {ended}: {}, {}",
+                            counted(own.entries as u64, "entry", "entries"),
+                            counted(own.rows, "row", "rows")
                         ));
                     }
                 }
@@ -260,13 +245,14 @@ impl Arguments {
             return;
         }
         self.output.say(&format!(
-            "restore of the set {}: {complete} of {} members in full, {rows} rows, {}, {:.1} s",
+            "restore of the set {}: {complete} of {} members in full, {}, {}, {:.1} s",
             if all {
                 "complete"
             } else {
                 "ended with failures"
             },
             report.total(),
+            counted(rows, "row", "rows"),
             bytes(progress.counts().bytes),
             elapsed.as_secs_f64()
         ));
@@ -323,10 +309,10 @@ impl Arguments {
             "ended with failures"
         };
         self.output.say(&format!(
-            "restore into {} {ended}: {} entries, {} rows, {}, {:.1} s",
+            "restore into {} {ended}: {}, {}, {}, {:.1} s",
             report.database,
-            report.entries,
-            report.rows,
+            counted(report.entries as u64, "entry", "entries"),
+            counted(report.rows, "row", "rows"),
             bytes(counts.bytes),
             elapsed.as_secs_f64()
         ));

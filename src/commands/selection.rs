@@ -46,6 +46,16 @@ pub struct PartArguments {
     /// No definitions
     #[arg(long)]
     no_schema: bool,
+    /// Statistics of the planner, so that a restored database need not be analyzed first. A snapshot
+    /// keeps them only if this is given; what an archive has is restored without it
+    #[arg(long, conflicts_with_all = ["no_statistics", "data_only", "schema_only"])]
+    statistics: bool,
+    /// No statistics
+    #[arg(long)]
+    no_statistics: bool,
+    /// Only statistics
+    #[arg(long, conflicts_with_all = ["no_statistics", "data_only", "schema_only"])]
+    statistics_only: bool,
     /// Only this section (may be repeated)
     #[arg(long = "section", value_name = "SECTION")]
     sections: Vec<SectionName>,
@@ -69,11 +79,24 @@ pub struct PartArguments {
     no_security_labels: bool,
 }
 
+/// When statistics are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Statistics {
+    IfAskedFor,
+    UnlessLeftOut,
+}
+
 impl PartArguments {
-    pub fn parts(&self) -> Parts {
+    /// As pg_dump and pg_restore of version 18 put these flags together: one that ends with -only
+    /// leaves out the other two of definitions, data and statistics.
+    pub fn parts(&self, statistics: Statistics) -> Parts {
+        let asked_for = self.statistics || self.statistics_only;
+        let by_default =
+            statistics == Statistics::UnlessLeftOut && !self.data_only && !self.schema_only;
         Parts {
-            no_schema: self.data_only || self.no_schema,
-            no_data: self.schema_only || self.no_data,
+            no_schema: self.data_only || self.statistics_only || self.no_schema,
+            no_data: self.schema_only || self.statistics_only || self.no_data,
+            no_statistics: self.no_statistics || !(asked_for || by_default),
             sequence_data: false,
             sections: self.sections.iter().copied().map(Section::from).collect(),
             no_privileges: self.no_privileges,
@@ -118,16 +141,6 @@ pub struct SelectionArguments {
     #[arg(short = 'L', long, value_name = "FILE")]
     pub use_list: Option<PathBuf>,
 
-    /// Statistics of the planner, where the archive has them; the default
-    #[arg(long, conflicts_with_all = ["no_statistics", "data_only", "schema_only"])]
-    statistics: bool,
-    /// No statistics
-    #[arg(long)]
-    no_statistics: bool,
-    /// Only statistics
-    #[arg(long, conflicts_with_all = ["no_statistics", "data_only", "schema_only"])]
-    statistics_only: bool,
-
     #[command(flatten)]
     pub parts: PartArguments,
 }
@@ -155,9 +168,7 @@ impl SelectionArguments {
             functions: names(&self.functions),
             triggers: names(&self.triggers),
             strict_names: self.strict_names,
-            parts: self.parts.parts(),
-            no_statistics: self.no_statistics,
-            statistics_only: self.statistics_only,
+            parts: self.parts.parts(Statistics::UnlessLeftOut),
             listed,
         };
         for path in &self.filters {

@@ -10,6 +10,7 @@ use super::selection::SelectionArguments;
 use crate::archive::{Content, Entry, RandomReader, SetReader};
 use crate::catalog::shown_definition;
 use crate::error::{Error, Result};
+use crate::report::counted;
 use crate::restore::{ArchiveFile, Choice, Holding, Selection, select};
 use crate::storage::LocalFile;
 
@@ -21,6 +22,12 @@ pub struct Arguments {
     /// Print JSON lines: the header, then an object an entry
     #[arg(long)]
     json: bool,
+    /// Print the entries alone, without what is said of the archive
+    #[arg(short = 'q', long, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Print what each entry depends on as well
+    #[arg(short = 'v', long)]
+    verbose: bool,
 
     #[command(flatten)]
     selection: SelectionArguments,
@@ -30,20 +37,38 @@ pub struct Arguments {
 
 impl Arguments {
     pub fn run(self) -> Result<()> {
-        print(
-            &self.file,
-            &self.member.choice(),
-            self.json,
-            &self.selection.selection()?,
-        )
+        let form = Form {
+            json: self.json,
+            quiet: self.quiet,
+            verbose: self.verbose,
+        };
+        let selection = self.selection.selection()?;
+        print_as(&self.file, &self.member.choice(), form, &selection)
     }
 }
 
+#[derive(Debug, Clone, Copy, Default)]
+struct Form {
+    json: bool,
+    /// Only what is in the archive.
+    quiet: bool,
+    /// With dependencies, which JSON always has.
+    verbose: bool,
+}
+
 /// Prints what an archive holds, or what of it is selected.
-pub fn print(file: &Path, choice: &Choice, as_json: bool, selection: &Selection) -> Result<()> {
+pub fn print(file: &Path, choice: &Choice, json: bool, selection: &Selection) -> Result<()> {
+    let form = Form {
+        json,
+        ..Form::default()
+    };
+    print_as(file, choice, form, selection)
+}
+
+fn print_as(file: &Path, choice: &Choice, form: Form, selection: &Selection) -> Result<()> {
     let reader = match Holding::open(file)?.choose(choice)? {
         Holding::Archive(reader) => reader,
-        Holding::Set(set) => return print_set(&set, as_json),
+        Holding::Set(set) => return print_set(&set, form),
     };
     let entries = reader.entries()?;
     selection.refuse_unknown(&entries)?;
@@ -54,10 +79,13 @@ pub fn print(file: &Path, choice: &Choice, as_json: bool, selection: &Selection)
     }
     let entries = select(&entries, selection);
     let mut text = Vec::new();
-    if as_json {
+    if form.json {
         json(&reader, &entries, &mut text)?;
     } else {
-        list(&reader, &entries, &mut text)?;
+        if !form.quiet {
+            head(&reader, &mut text)?;
+        }
+        list(&reader, &entries, form, &mut text)?;
     }
     write(&text)
 }
@@ -73,9 +101,9 @@ fn write(text: &[u8]) -> Result<()> {
 }
 
 /// The members of a set; each has a table of contents of its own.
-fn print_set(set: &SetReader<LocalFile>, as_json: bool) -> Result<()> {
+fn print_set(set: &SetReader<LocalFile>, form: Form) -> Result<()> {
     let mut text = Vec::new();
-    if as_json {
+    if form.json {
         let object = serde_json::json!({
             "type": "set",
             "id": set.id().to_string(),
@@ -83,12 +111,12 @@ fn print_set(set: &SetReader<LocalFile>, as_json: bool) -> Result<()> {
             "bytes": set.file_length(),
         });
         writeln!(text, "{object}")?;
-    } else {
+    } else if !form.quiet {
         writeln!(text, ";\n; Set {}", set.id())?;
         writeln!(
             text,
-            ";     {} members, {} bytes",
-            set.members().len(),
+            ";     {}, {} bytes",
+            counted(set.members().len() as u64, "member", "members"),
             set.file_length()
         )?;
         writeln!(
@@ -99,7 +127,7 @@ fn print_set(set: &SetReader<LocalFile>, as_json: bool) -> Result<()> {
     for member in set.members() {
         let reader = set.open_member(member)?;
         let totals = reader.totals();
-        if as_json {
+        if form.json {
             let object = serde_json::json!({
                 "type": "member",
                 "content": if member.content == Content::Globals { "globals" } else { "database" },
@@ -118,16 +146,19 @@ fn print_set(set: &SetReader<LocalFile>, as_json: bool) -> Result<()> {
             text.extend_from_slice(&on_one_line(member.label().as_bytes()));
             writeln!(
                 text,
-                " ({} entries, {} rows, {} bytes of rows, {} bytes in the set)",
-                totals.entries, totals.rows, totals.raw_length, member.length
+                " ({}, {}, {} bytes of rows, {} bytes in the set)",
+                counted(totals.entries, "entry", "entries"),
+                counted(totals.rows, "row", "rows"),
+                totals.raw_length,
+                member.length
             )?;
         }
     }
     write(&text)
 }
 
-/// The form of `pg_restore -l`; `rdump restore -L` reads it.
-fn list(reader: &RandomReader<ArchiveFile>, entries: &[Entry], text: &mut Vec<u8>) -> Result<()> {
+/// What is said of the archive, as comments of the list.
+fn head(reader: &RandomReader<ArchiveFile>, text: &mut Vec<u8>) -> Result<()> {
     let header = reader.header();
     let totals = reader.totals();
     writeln!(text, ";")?;
@@ -167,10 +198,22 @@ fn list(reader: &RandomReader<ArchiveFile>, entries: &[Entry], text: &mut Vec<u8
     )?;
     writeln!(
         text,
-        ";     {} entries, {} rows, {} bytes of rows",
-        totals.entries, totals.rows, totals.raw_length
+        ";     {}, {}, {} bytes of rows",
+        counted(totals.entries, "entry", "entries"),
+        counted(totals.rows, "row", "rows"),
+        totals.raw_length
     )?;
     writeln!(text, ";")?;
+    Ok(())
+}
+
+/// The form of `pg_restore -l`; `rdump restore -L` reads it.
+fn list(
+    reader: &RandomReader<ArchiveFile>,
+    entries: &[Entry],
+    form: Form,
+    text: &mut Vec<u8>,
+) -> Result<()> {
     for entry in entries {
         write!(text, "{}; ", entry.id.0)?;
         text.extend_from_slice(&on_one_line(entry.kind.as_bytes()));
@@ -180,9 +223,15 @@ fn list(reader: &RandomReader<ArchiveFile>, entries: &[Entry], text: &mut Vec<u8
         let names = [schema, &entry.name, owner].map(on_one_line);
         text.extend_from_slice(&names.join(&b' '));
         if let Some(end) = reader.end_record(entry.id)? {
-            write!(text, " ({} rows, {} bytes)", end.rows, end.raw_length)?;
+            let rows = counted(end.rows, "row", "rows");
+            write!(text, " ({rows}, {} bytes)", end.raw_length)?;
         }
         writeln!(text)?;
+        if form.verbose && !entry.dependencies.is_empty() {
+            let needed = entry.dependencies.iter().map(|id| id.0.to_string());
+            let needed: Vec<String> = needed.collect();
+            writeln!(text, ";     depends on: {}", needed.join(" "))?;
+        }
     }
     Ok(())
 }

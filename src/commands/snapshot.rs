@@ -13,8 +13,9 @@ use super::interrupt::or_cancelled_if;
 use super::output::{OutputArguments, bytes, print_json};
 use crate::archive::Codec;
 use crate::error::{Error, Result};
-use crate::report::Cancellation;
+use crate::report::{Cancellation, counted};
 use crate::snapshot::{self, Options, Output, Report};
+use crate::sql::hex;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -37,12 +38,6 @@ pub struct Arguments {
     /// min, h or d; 0 for no limit
     #[arg(long, value_name = "TIME", default_value = "5min")]
     lock_wait_timeout: String,
-    /// Keep statistics of the planner as well, so that a restored database need not be analyzed first
-    #[arg(long, conflicts_with = "no_statistics")]
-    statistics: bool,
-    /// Leave out statistics; the default
-    #[arg(long)]
-    no_statistics: bool,
     /// Do not wait for the disk
     #[arg(long)]
     no_sync: bool,
@@ -71,8 +66,7 @@ impl Arguments {
             return Err(Error::usage("--json and -f - both want standard output")
                 .hint("write the archive to a file, or leave out --json"));
         }
-        let mut scope = self.filters.scope()?;
-        scope.statistics = self.statistics && !self.no_statistics;
+        let scope = self.filters.scope()?;
         let options = Options {
             output: if to_stdout {
                 Output::Stdout
@@ -91,7 +85,7 @@ impl Arguments {
         if let Some(warning) = self.filters.warning() {
             self.output.warn(&warning);
         }
-        self.cluster.check()?;
+        self.cluster.check(&options)?;
         let connector = self.connection.connector()?;
         if self.cluster.is_given() {
             return self.cluster.run(&connector, &options, &self.output).await;
@@ -139,20 +133,16 @@ impl Arguments {
             }));
         } else {
             self.output.say(&format!(
-                "snapshot of {} complete: {} entries, {} rows, {} in {} on disk, {:.1} s",
+                "snapshot of {} complete: {}, {}, {} in {} on disk, {:.1} s",
                 report.database,
-                totals.entries,
-                totals.rows,
+                counted(totals.entries, "entry", "entries"),
+                counted(totals.rows, "row", "rows"),
                 bytes(totals.raw_length),
                 bytes(report.summary.file_length),
                 elapsed.as_secs_f64()
             ));
         }
     }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// As PostgreSQL's own time settings: a number that may have a fraction and a unit, else it is of

@@ -9,6 +9,7 @@ use clap::Args;
 use super::interrupt::signalled;
 use super::member::MemberArguments;
 use super::output::{OutputArguments, bytes, print_json};
+use super::replay::ReplayArguments;
 use super::selection::SelectionArguments;
 use super::show;
 use crate::error::{Error, Outcome, Result};
@@ -37,30 +38,11 @@ pub struct Arguments {
     /// whoever can know it can make psql run programs
     #[arg(long, value_name = "KEY")]
     restrict_key: Option<String>,
-    /// Create the archive's database, and connect to it
-    #[arg(short = 'C', long)]
-    create: bool,
-    /// Drop objects before they are created
-    #[arg(short = 'c', long, conflicts_with = "data_only")]
-    clean: bool,
-    /// Use IF EXISTS when dropping
-    #[arg(long, requires = "clean")]
-    if_exists: bool,
-    /// Do not set owners: everything belongs to the role that runs the script
-    #[arg(short = 'O', long)]
-    no_owner: bool,
-    /// Do not place anything in tablespaces
-    #[arg(long)]
-    no_tablespaces: bool,
-    /// Do not choose access methods of tables
-    #[arg(long)]
-    no_table_access_method: bool,
+    #[command(flatten)]
+    replay: ReplayArguments,
     /// Print the table of contents instead
     #[arg(short = 'l', long)]
     list: bool,
-    /// With -a: disable triggers and foreign keys while rows are loaded
-    #[arg(long)]
-    disable_triggers: bool,
 
     #[command(flatten)]
     selection: SelectionArguments,
@@ -132,13 +114,13 @@ impl Arguments {
         let options = Options {
             choice: self.member.choice(),
             selection,
-            create_database: self.create,
-            clean: self.clean,
-            if_exists: self.if_exists,
-            no_owner: self.no_owner,
-            no_tablespaces: self.no_tablespaces,
-            no_table_access_method: self.no_table_access_method,
-            disable_triggers: self.disable_triggers,
+            create_database: self.replay.create,
+            clean: self.replay.clean,
+            if_exists: self.replay.if_exists,
+            no_owner: self.replay.no_owner,
+            no_tablespaces: self.replay.no_tablespaces,
+            no_table_access_method: self.replay.no_table_access_method,
+            disable_triggers: self.replay.disable_triggers,
             rows: self.rows.form()?,
             restrict_key: self.restrict_key.clone(),
             sync: !self.no_sync,

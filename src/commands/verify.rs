@@ -297,6 +297,10 @@ fn check(
         }
         return Ok(reports);
     }
+    if *choice != Choice::All {
+        // refused where it has no members
+        Holding::open(path)?.choose(choice)?;
+    }
     Ok(vec![(None, verify_file(file, deep)?)])
 }
 

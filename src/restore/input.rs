@@ -55,12 +55,10 @@ impl Holding {
                 let member = member.ok_or_else(|| choice.missing())?;
                 Ok(Holding::Archive(Box::new(set.open_member(member)?)))
             }
-            (Holding::Archive(reader), Choice::Globals)
-                if reader.header().content == Content::Globals =>
-            {
+            (Holding::Archive(reader), choice) => {
+                choice.refuse_archive(reader.header().content)?;
                 Ok(Holding::Archive(reader))
             }
-            (Holding::Archive(_), _) => Err(not_a_set()),
         }
     }
 }
@@ -75,6 +73,15 @@ impl Choice {
             Choice::All => true,
             Choice::Globals => content == Content::Globals,
             Choice::Database(wanted) => content == Content::Database && wanted == name,
+        }
+    }
+
+    /// Of one archive nothing can be chosen, but globals of globals.
+    pub fn refuse_archive(&self, content: Content) -> Result<()> {
+        match self {
+            Choice::All => Ok(()),
+            Choice::Globals if content == Content::Globals => Ok(()),
+            _ => Err(not_a_set()),
         }
     }
 
@@ -147,13 +154,10 @@ impl Source {
                 .await
             }
             Input::Stdin => match stream::open_stdin().await? {
-                stream::Opening::Archive(opened) => match choice {
-                    Choice::Globals if opened.header.content == Content::Globals => {
-                        Ok(Source::Archive(opened))
-                    }
-                    Choice::All => Ok(Source::Archive(opened)),
-                    _ => Err(not_a_set()),
-                },
+                stream::Opening::Archive(opened) => {
+                    choice.refuse_archive(opened.header.content)?;
+                    Ok(Source::Archive(opened))
+                }
                 stream::Opening::Set(set) => Ok(Source::Set(SetSource::Stream(set))),
             },
         }

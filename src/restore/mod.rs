@@ -6,7 +6,6 @@
 
 mod connections;
 mod create;
-mod data_only;
 mod database;
 mod dependencies;
 mod globals;

@@ -12,10 +12,10 @@ use super::input::{Contents, Opened};
 use super::schedule::is_data;
 use super::selection::{self, label};
 use super::transactions::Transactions;
-use super::{Options, Report, Severity, data_only, database, preflight, prepare, stream, triggers};
+use super::{Options, Report, Severity, database, preflight, prepare, stream, triggers};
 use crate::archive::{Entry, Header, Pass, Section};
 use crate::catalog::roles::map_roles;
-use crate::catalog::{self, Scope};
+use crate::catalog::{self, rows_alone};
 use crate::error::Result;
 use crate::postgres::{Connector, ServerVersion, Session, open_workers, refuse_transaction_mode};
 use crate::report::Progress;
@@ -90,8 +90,7 @@ struct Chosen {
 impl Chosen {
     /// By what the archive says, with the names that it is to be restored under.
     fn of(opened: &mut Opened, mut options: Options) -> Result<Chosen> {
-        let has_rows_alone = Scope::from_flags(&opened.header.filters)?.parts.no_schema;
-        options.selection.parts.no_schema |= has_rows_alone;
+        let has_rows_alone = options.selection.heed(&opened.header)?;
         let mut mapped = BTreeSet::new();
         for entry in &mut opened.entries {
             map_roles(entry, &options.roles, &mut mapped);
@@ -163,11 +162,11 @@ impl Chosen {
             .only()?
             .text("role")?;
         let options = &self.options;
-        let rows_alone = options.selection.parts.no_schema && !options.disable_triggers;
-        let order = match (&opened.rows, rows_alone) {
-            (Contents::File(_), true) => data_only::order(&opened.entries, &mut self.entries),
+        let is_alone = options.selection.parts.no_schema && !options.disable_triggers;
+        let order = match (&opened.rows, is_alone) {
+            (Contents::File(_), true) => rows_alone::order(&opened.entries, &mut self.entries),
             // a stream has the rows in the order that it has them
-            _ => data_only::Order::default(),
+            _ => rows_alone::Order::default(),
         };
         self.warnings.extend(order.warnings);
         if self.options.no_table_access_method {

@@ -10,10 +10,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bstr::ByteSlice;
 
-pub use self::family::Family;
 use crate::archive::{Contents, Entry, EntryId, Pass, Section};
-
-mod family;
+use crate::catalog::Family;
 
 /// How a node locks a tree of tables while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use bstr::{BString, ByteSlice};
 
-use crate::archive::{Entry, EntryId};
+use crate::archive::{Content, Entry, EntryId, Header, needed_first};
+use crate::catalog::Scope;
 use crate::catalog::filter::Parts;
 use crate::error::{Error, Result};
 
@@ -26,9 +27,6 @@ pub struct Selection {
     /// A name of these that the archive does not have is an error.
     pub strict_names: bool,
     pub parts: Parts,
-    pub no_statistics: bool,
-    /// Neither definitions nor data.
-    pub statistics_only: bool,
     /// -L: entries, each with its place in the list
     pub listed: Option<HashMap<EntryId, usize>>,
 }
@@ -80,36 +78,15 @@ pub(super) fn choose(
     Ok((chosen, warnings.collect()))
 }
 
-/// Keeps an order as far as dependencies allow: what an entry needs moves to just before it.
-pub(super) fn needed_first(entries: Vec<Entry>) -> Vec<Entry> {
-    let positions: HashMap<EntryId, usize> = entries
-        .iter()
-        .enumerate()
-        .map(|(position, entry)| (entry.id, position))
-        .collect();
-    let mut order = Vec::with_capacity(entries.len());
-    let mut seen = vec![false; entries.len()];
-    for start in 0..entries.len() {
-        // an entry comes up twice: before what it needs is looked at, and after
-        let mut open = vec![(start, false)];
-        while let Some((position, is_ready)) = open.pop() {
-            if is_ready {
-                order.push(position);
-            } else if !std::mem::replace(&mut seen[position], true) {
-                open.push((position, true));
-                let needed = entries[position].dependencies.iter().rev();
-                open.extend(needed.filter_map(|id| Some((*positions.get(id)?, false))));
-            }
-        }
-    }
-    let mut entries: Vec<Option<Entry>> = entries.into_iter().map(Some).collect();
-    order
-        .into_iter()
-        .filter_map(|position| entries[position].take())
-        .collect()
-}
-
 impl Selection {
+    /// An archive of rows alone is restored as -a says; whether it is one.
+    pub(super) fn heed(&mut self, header: &Header) -> Result<bool> {
+        let has_rows_alone = header.content == Content::Database
+            && Scope::from_flags(&header.filters)?.parts.no_schema;
+        self.parts.no_schema |= has_rows_alone;
+        Ok(has_rows_alone)
+    }
+
     /// A list may have been made of another archive.
     pub fn refuse_unknown(&self, entries: &[Entry]) -> Result<()> {
         let known: HashSet<EntryId> = entries.iter().map(|entry| entry.id).collect();
@@ -202,13 +179,10 @@ impl Selection {
 
     /// They go with their table or index, and are neither definitions nor data.
     fn takes_statistics(&self, entry: &Entry) -> bool {
-        let is_wanted = !(self.no_statistics || self.parts.no_schema || self.parts.no_data);
         let is_chosen = named(&self.tables, Some(&entry.name))
             || named(&self.indexes, Some(&entry.name))
             || !self.names_objects();
-        is_wanted
-            && is_chosen
-            && self.parts.takes_section(entry.section)
+        is_chosen
             && (self.schemas.is_empty() || named(&self.schemas, entry.schema.as_ref()))
             && !named(&self.excluded_schemas, entry.schema.as_ref())
     }
@@ -219,11 +193,11 @@ impl Selection {
         {
             return false;
         }
+        if !self.parts.takes(entry) {
+            return false;
+        }
         if entry.kind == "STATISTICS DATA" {
             return self.takes_statistics(entry);
-        }
-        if self.statistics_only || !self.parts.takes(entry) {
-            return false;
         }
         match entry.kind.as_str() {
             // they go with the object that they are about, unless nothing in particular is chosen

@@ -3,16 +3,18 @@
 //! The databases are taken one after the other, each under a snapshot of its own: PostgreSQL has none
 //! that spans databases.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use bstr::{BStr, BString, ByteSlice};
+use bstr::BString;
 
 use super::sealing::{Destination, Sink, end_set};
 use super::{Options, Report, globals, take};
 use crate::archive::{SetId, SetSummary, SetWriter};
+use crate::catalog::filter::{Pattern, Patterns, matches};
 use crate::catalog::globals::GlobalsScope;
 use crate::catalog::refuse_unsupported;
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{Error, Outcome, Result, ResultExt};
 use crate::postgres::{Connector, Session};
 use crate::report::{Cancellation, Progress};
 use crate::sql;
@@ -72,6 +74,8 @@ pub async fn run_cluster(
     session.close().await;
 
     let mut skipped = Vec::new();
+    // databases that are tried, and why nothing of some is chosen
+    let (mut tried, mut unmatched) = (0, Vec::new());
     for database in databases {
         let name = sql::identifier(&database.name);
         if let Some(reason) = database.not_taken {
@@ -85,14 +89,19 @@ pub async fn run_cluster(
         }
         progress.log(|| format!("taking database {name}"));
         let mut place = Some(destination);
-        let taken = take(
-            connector.with_database(database.name.clone()),
-            options,
-            Arc::clone(&progress),
-            cancellation,
-            &mut place,
-        )
-        .await;
+        let own = connector.with_database(database.name.clone());
+        let taken = async {
+            let mut options = options.clone();
+            tried += 1;
+            if let Some(error) = nothing_chosen(&own, &options.scope.patterns).await? {
+                warnings.push(format!("database {name}: {error}; nothing of it is kept"));
+                unmatched.push(error);
+                options.scope.patterns.may_find_nothing = true;
+            }
+            let progress = Arc::clone(&progress);
+            take(own, &options, progress, cancellation, &mut place).await
+        };
+        let taken = taken.await;
         destination = place.ok_or_else(|| Error::new("the output was given up"))?;
         match taken {
             Ok((report, header)) => {
@@ -115,6 +124,11 @@ pub async fn run_cluster(
                 }
             }
         }
+    }
+    if unmatched.len() == tried
+        && let Some(error) = unmatched.pop()
+    {
+        return Err(error.context("in all databases"));
     }
     let server_version = members
         .first()
@@ -141,24 +155,22 @@ const INVALID: &str = "it is invalid: its DROP DATABASE was interrupted; drop it
 
 /// All databases but those that match a pattern, in order of their names' bytes.
 async fn list(session: &mut Session, excluded: &[BString]) -> Result<Vec<Database>> {
-    let mut condition = BString::from("true");
+    let mut left_out = HashSet::new();
     for pattern in excluded {
-        condition.extend_from_slice(&sql!(
-            " AND datname !~ {} COLLATE pg_catalog.default",
-            sql::literal(regular_expression(pattern.as_bstr())?)
-        ));
+        left_out.extend(matching(session, pattern).await?);
     }
     let rows = session
-        .query(sql!(
-            "SELECT datname AS name, datallowconn, datconnlimit FROM pg_database WHERE {}",
-            condition
-        ))
+        .query("SELECT datname AS name, datallowconn, datconnlimit FROM pg_database")
         .await
         .context("listing the databases")?;
     let mut databases = Vec::new();
     for row in &rows {
+        let name = row.text("name")?;
+        if left_out.contains(&name) {
+            continue;
+        }
         databases.push(Database {
-            name: row.text("name")?,
+            name,
             not_taken: match (
                 row.number::<i32>("datconnlimit")?,
                 row.bool("datallowconn")?,
@@ -172,6 +184,68 @@ async fn list(session: &mut Session, excluded: &[BString]) -> Result<Vec<Databas
     // the server's collation may have another order
     databases.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(databases)
+}
+
+/// Databases whose names match a pattern. Names are bytes in the encoding of whichever database they were
+/// given in: what is not ASCII may be as it was typed, or in the encoding of this one.
+async fn matching(session: &mut Session, pattern: &BString) -> Result<Vec<BString>> {
+    let usage = |error: Error| error.outcome(Outcome::Usage);
+    let regex = Pattern::of_database_object(pattern).map_err(usage)?.name;
+    let as_typed = sql!(
+        "datname ~ {} COLLATE pg_catalog.\"default\"",
+        sql::literal(&regex)
+    );
+    let mut conditions = vec![as_typed];
+    if !regex.is_ascii() {
+        conditions.push(matches("datname", &regex));
+    }
+    let mut found = Vec::new();
+    let mut failed = Vec::new();
+    for condition in &conditions {
+        session.execute("SAVEPOINT rdump_pattern").await?;
+        let query = sql!(
+            "SELECT datname AS name FROM pg_database WHERE {}",
+            condition
+        );
+        match session.query(query).await {
+            Ok(rows) => {
+                for row in &rows {
+                    found.push(row.text("name")?);
+                }
+            }
+            Err(error) => failed.push(error),
+        }
+        session
+            .execute("ROLLBACK TO rdump_pattern; RELEASE rdump_pattern")
+            .await?;
+    }
+    match failed.pop() {
+        Some(error) if failed.len() + 1 == conditions.len() => {
+            Err(error.context(format!("looking for databases like {pattern}")))
+        }
+        _ => Ok(found),
+    }
+}
+
+/// Why patterns choose nothing in a database, though they choose something in particular; elsewhere they
+/// may. Strict ones must find what they are for in every database.
+async fn nothing_chosen(connector: &Connector, patterns: &Patterns) -> Result<Option<Error>> {
+    let includes = !patterns.include_everything() || !patterns.foreign_data.is_empty();
+    if patterns.strict_names || !includes {
+        return Ok(None);
+    }
+    let mut session = connector.open().await?;
+    globals::begin(&mut session).await?;
+    let chosen = patterns.choose(&mut session).await;
+    if chosen.is_ok() {
+        session.execute("COMMIT").await?;
+    }
+    session.close().await;
+    match chosen {
+        Ok(_) => Ok(None),
+        Err(error) if error.sqlstate().is_none() => Ok(Some(error)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether a database that could not be taken is gone, or closed, since it was listed.
@@ -195,57 +269,4 @@ async fn gone(connector: &Connector, name: &BString) -> Option<&'static str> {
     };
     // the error that led here says more
     look.await.ok().flatten()
-}
-
-/// A pattern of a database's name as psql and pg_dumpall read it, as a regular expression of the
-/// server: letters are folded and `*` and `?` mean something outside of double quotes.
-fn regular_expression(pattern: &BStr) -> Result<BString> {
-    let mut text = BString::from("^(");
-    let mut quoted = false;
-    let mut bytes = pattern.iter().copied().peekable();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'"' if quoted && bytes.peek() == Some(&b'"') => {
-                bytes.next();
-                text.push(b'"');
-            }
-            b'"' => quoted = !quoted,
-            b'*' if !quoted => text.extend_from_slice(b".*"),
-            b'?' if !quoted => text.push(b'.'),
-            b'.' if !quoted => {
-                return Err(Error::usage(format!(
-                    "improper qualified name (too many dotted names): {pattern}"
-                ))
-                .hint("put names that have dots in them in double quotes"));
-            }
-            // names have it
-            b'$' => text.extend_from_slice(b"\\$"),
-            _ if quoted && b"|*+?()[]{}.^\\".contains(&byte) => {
-                text.extend_from_slice(&[b'\\', byte]);
-            }
-            _ if quoted => text.push(byte),
-            _ => text.push(byte.to_ascii_lowercase()),
-        }
-    }
-    text.extend_from_slice(b")$");
-    Ok(text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::regular_expression;
-
-    #[test]
-    fn patterns_of_databases() {
-        for (pattern, expected) in [
-            ("Shop", "^(shop)$"),
-            ("shop_*", "^(shop_.*)$"),
-            ("sh?p$", "^(sh.p\\$)$"),
-            ("\"Sh.*\"\"p\"X", "^(Sh\\.\\*\"px)$"),
-            ("a|b", "^(a|b)$"),
-        ] {
-            assert_eq!(regular_expression(pattern.into()).unwrap(), expected);
-        }
-        assert!(regular_expression("a.b".into()).is_err());
-    }
 }

@@ -10,6 +10,7 @@ mod globals;
 mod lock;
 mod names;
 mod plan;
+mod queue;
 mod relations;
 mod rows;
 mod sealing;
@@ -69,7 +70,7 @@ pub struct Options {
 }
 
 /// How the database is read, where it is not as usual.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reading {
     /// Encoding of names, definitions and rows in the archive. None: the database's own.
     pub encoding: Option<String>,
@@ -502,7 +503,7 @@ fn explain(error: Error, standby: bool) -> Error {
 impl Plan {
     fn announce(&self, progress: &Progress, connections: usize) {
         progress.log(|| {
-            let (tables, pieces) = (self.sources.len(), self.tasks.len() + self.in_order.len());
+            let (tables, pieces) = (self.sources.len(), self.tasks.len());
             format!("copying {tables} tables in {pieces} pieces over {connections} connections")
         });
         progress.expect(self.sources.len() as u64, self.bytes);

@@ -1,6 +1,6 @@
 //! What is to be copied, in which order, and cut how.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use bstr::BString;
 
@@ -38,9 +38,8 @@ pub struct Plan {
     pub sources: Vec<Source>,
     /// Largest last: workers take from the end.
     pub tasks: Vec<Task>,
-    /// Before all others and one after the other, by the leader alone: rows that refer to each
-    /// other while they are loaded, since the foreign keys come with their extension.
-    pub in_order: Vec<Task>,
+    /// By source: those whose rows the archive must have before.
+    pub needs: HashMap<usize, Vec<usize>>,
     /// The entry of the large objects.
     pub large_objects: Option<EntryId>,
     pub bytes: u64,
@@ -59,24 +58,23 @@ pub fn sequences(entries: &[Entry]) -> Vec<(EntryId, BString)> {
         .collect()
 }
 
-/// Entries with rows that need those of another, and these others.
-fn in_order(entries: &[Entry]) -> HashSet<EntryId> {
-    let with_rows: HashSet<EntryId> = entries
-        .iter()
-        .filter(|entry| matches!(entry.contents, Contents::Rows { .. }))
-        .map(|entry| entry.id)
-        .collect();
-    let mut in_order = HashSet::new();
-    for entry in entries.iter().filter(|entry| with_rows.contains(&entry.id)) {
-        for needed in entry
-            .dependencies
-            .iter()
-            .filter(|id| with_rows.contains(id))
-        {
-            in_order.extend([entry.id, *needed]);
+/// Sources that come behind others in the archive, with those, by their positions. An archive that is
+/// read once has rows only after those that they refer to, where foreign keys stand before the rows
+/// come: those of an extension, and all under -a.
+fn needs(entries: &[Entry], sources: &HashMap<EntryId, usize>) -> HashMap<usize, Vec<usize>> {
+    let mut needs: HashMap<usize, Vec<usize>> = HashMap::new();
+    for entry in entries {
+        let Some(source) = sources.get(&entry.id) else {
+            continue;
+        };
+        // entries are in order: whatever needs a later one is in a circle
+        let earlier = entry.dependencies.iter().filter(|id| **id < entry.id);
+        let needed: Vec<usize> = earlier.filter_map(|id| sources.get(id).copied()).collect();
+        if !needed.is_empty() {
+            needs.insert(*source, needed);
         }
     }
-    in_order
+    needs
 }
 
 /// Plans for so many connections. `standby`: unlogged tables cannot be read.
@@ -102,10 +100,10 @@ pub fn plan(
         .iter()
         .map(|relation| relation.bytes())
         .sum();
-    let in_order = in_order(entries);
     let cutting = Cutting::new(total, jobs, least_slice);
 
     let mut plan = Plan::default();
+    let mut sources = HashMap::new();
     for entry in entries {
         match &entry.contents {
             // sequences are read together, before
@@ -130,30 +128,22 @@ pub fn plan(
                 }
                 let bytes = relation.map_or(0, |relation| relation.bytes());
                 let slices = match relation {
-                    Some(relation)
-                        if relation.splittable
-                            && filter.is_empty()
-                            && !in_order.contains(&entry.id) =>
-                    {
+                    Some(relation) if relation.splittable && filter.is_empty() => {
                         let blocks = relation.heap_bytes / snapshot.block_size.max(1);
                         cutting.pieces(blocks, bytes)
                     }
                     _ => vec![None],
                 };
                 let source = plan.sources.len();
+                sources.insert(entry.id, source);
                 plan.sources.push(Source {
                     label: target.to_string(),
                     tasks: slices.len() as u32,
                 });
                 let share = bytes / slices.len() as u64;
                 let planned = slices.len() > 1 || !filter.is_empty();
-                let tasks = if in_order.contains(&entry.id) {
-                    &mut plan.in_order
-                } else {
-                    &mut plan.tasks
-                };
                 for slice in slices {
-                    tasks.push(Task {
+                    plan.tasks.push(Task {
                         entry: entry.id,
                         source,
                         copy: copy_statement(target, columns, filter, slice),
@@ -168,6 +158,7 @@ pub fn plan(
             }
         }
     }
+    plan.needs = needs(entries, &sources);
     // stable, so that equal sizes keep their order
     plan.tasks.sort_by_key(|task| task.bytes);
     plan

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 use super::plan::{Plan, Task};
+use super::queue::{Next, Queue};
 use super::rows::{Collector, Seal, Tally};
 use super::sealing::Sealer;
 use crate::archive::{BlockBuilder, EndRecord};
@@ -18,21 +19,11 @@ use crate::report::Progress;
 pub struct Work {
     labels: Vec<String>,
     tallies: Vec<Tally>,
-    /// The leader's, before all others.
-    in_order: Vec<Task>,
     queue: Mutex<Queue>,
     /// Workers that may still hand a task to the leader.
     busy: AtomicUsize,
     changed: Notify,
     progress: Arc<Progress>,
-}
-
-struct Queue {
-    /// Largest last.
-    tasks: Vec<Task>,
-    /// Tables on which a worker could not get a lock, since somebody waits for a conflicting one.
-    /// The leader holds the lock already.
-    for_leader: Vec<Task>,
 }
 
 impl Work {
@@ -48,11 +39,7 @@ impl Work {
                 .iter()
                 .map(|source| Tally::new(source.tasks))
                 .collect(),
-            in_order: plan.in_order.clone(),
-            queue: Mutex::new(Queue {
-                tasks: plan.tasks.clone(),
-                for_leader: Vec::new(),
-            }),
+            queue: Mutex::new(Queue::new(plan)),
             busy: AtomicUsize::new(0),
             changed: Notify::new(),
             progress,
@@ -78,12 +65,23 @@ impl Work {
         let mut copier = Copier::new(self, sealer);
         let outcome = async {
             loop {
-                let task = self.queue().tasks.pop();
-                let Some(task) = task else { break };
+                let changed = self.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                let next = self.queue().next();
+                let task = match next {
+                    Next::Copy(task) => task,
+                    Next::Wait => {
+                        copier.flush().await?;
+                        changed.await;
+                        continue;
+                    }
+                    Next::Over => break,
+                };
                 if lock_again(session, &task).await? {
                     copier.copy(session, &task).await?;
                 } else {
-                    self.queue().for_leader.push(task);
+                    self.queue().leave_to_leader(*task);
                     self.changed.notify_waiters();
                 }
             }
@@ -98,23 +96,20 @@ impl Work {
     /// The leader takes part, and stays until no worker can hand it a task any more.
     pub async fn run_leader(&self, session: &mut Session, sealer: Sealer) -> Result<()> {
         let mut copier = Copier::new(self, sealer);
-        for task in &self.in_order {
-            copier.copy(session, task).await?;
-        }
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             // before the queue: a worker leaves after its last task has been handed over
             let alone = self.busy.load(Ordering::SeqCst) == 0;
-            let task = {
-                let mut queue = self.queue();
-                queue.for_leader.pop().or_else(|| queue.tasks.pop())
-            };
+            let task = self.queue().next_for_leader();
             match task {
                 Some(task) => copier.copy(session, &task).await?,
                 None if alone => break,
-                None => changed.await,
+                None => {
+                    copier.flush().await?;
+                    changed.await;
+                }
             }
         }
         copier.finish().await
@@ -217,6 +212,13 @@ impl<'a> Copier<'a> {
             progress.table_done();
             progress.log(|| format!("copied {label}: {} rows", end.rows));
         }
+        if self.work.queue().is_needed(task.source) {
+            // what waits for these rows must not overtake them
+            self.flush().await?;
+            self.work.queue().over(task.source);
+            self.work.changed.notify_waiters();
+            return Ok(());
+        }
         self.seal_if_full().await
     }
 
@@ -240,9 +242,14 @@ impl<'a> Copier<'a> {
     }
 
     async fn finish(mut self) -> Result<()> {
+        self.flush().await
+    }
+
+    /// Hands over all that was copied: who waits for others must not hold the writer's turn.
+    async fn flush(&mut self) -> Result<()> {
         if !self.builder.is_empty() {
             let last = std::mem::take(&mut self.builder);
-            self.sealer.seal(last, false).await?;
+            self.builder = self.sealer.seal(last, false).await?;
         }
         self.sealer.flush().await
     }

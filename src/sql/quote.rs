@@ -54,6 +54,11 @@ pub fn push_literal_part(text: &mut Vec<u8>, part: &[u8]) {
     }
 }
 
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A value in dollar quotes, between tags that it cannot end early.
 pub fn dollar_quoted(value: impl AsRef<[u8]>) -> BString {
     let value = value.as_ref();

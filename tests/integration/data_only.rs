@@ -36,6 +36,58 @@ fn rows_come_after_those_that_they_refer_to() {
     }
 }
 
+/// Those who read the archive once need its rows in that order, and those who do not must be told of it:
+/// it has no foreign keys.
+#[test]
+fn an_archive_of_rows_alone_has_them_in_order() {
+    for major in VERSIONS {
+        let source = server(major).create_database("rows_alone");
+        source.sql(
+            "CREATE TABLE c_root (id int PRIMARY KEY) PARTITION BY RANGE (id);
+             CREATE TABLE z_low PARTITION OF c_root FOR VALUES FROM (0) TO (1000);
+             CREATE TABLE z_high PARTITION OF c_root FOR VALUES FROM (1000) TO (9000) PARTITION BY RANGE (id);
+             CREATE TABLE zz_higher PARTITION OF z_high FOR VALUES FROM (1000) TO (9000);
+             CREATE TABLE b_parent (id int PRIMARY KEY, root int REFERENCES c_root);
+             CREATE TABLE a_child (id int PRIMARY KEY, parent int REFERENCES b_parent, next int REFERENCES a_child);
+             CREATE TABLE apart (t text);
+             INSERT INTO c_root SELECT generate_series(0, 4999);
+             INSERT INTO b_parent SELECT i, (i * 7) % 5000 FROM generate_series(1, 4000) i;
+             INSERT INTO a_child SELECT i, i, nullif(i + 1, 4001) FROM generate_series(1, 4000) i;
+             INSERT INTO apart SELECT repeat('x', 100) FROM generate_series(1, 5000);",
+        );
+        let folder = Folder::new();
+        let (schema, rows) = (folder.file("schema.rdump"), folder.file("rows.rdump"));
+        let conninfo = source.conninfo();
+        support::rdump_ok(&["snapshot", "-s", "-d", &conninfo, "-f", &schema]);
+        support::rdump_ok(&["snapshot", "-a", "-j", "4", "-d", &conninfo, "-f", &rows]);
+        let archive = std::fs::read(&rows).expect("an archive");
+        for way in ["file", "stream", "script", "script of a stream"] {
+            let target = server(major).create_database_with("rows_alone", "TEMPLATE template0");
+            let into = target.conninfo();
+            support::rdump_ok(&["restore", &schema, "-d", &into]);
+            match way {
+                "file" => drop(support::rdump_ok(&[
+                    "restore", &rows, "-d", &into, "-j", "4",
+                ])),
+                "stream" => {
+                    let restore = ["restore", "-", "-d", &into, "-j", "4"];
+                    support::run_ok(&mut support::rdump_command(&restore), &archive);
+                }
+                "script" => target.sql(&support::rdump_ok(&["sql", &rows]).text()),
+                _ => {
+                    let script =
+                        support::run_ok(&mut support::rdump_command(&["sql", "-"]), &archive);
+                    target.sql(&script.text());
+                }
+            }
+            support::assert_same_rows(&source, &target);
+        }
+        // as a restore has it, without being asked
+        let script = support::rdump_ok(&["sql", "--disable-triggers", &rows]).text();
+        assert!(script.contains("ALTER TABLE public.a_child DISABLE TRIGGER ALL"));
+    }
+}
+
 #[test]
 fn what_cannot_be_put_in_order_is_told() {
     let source = server(18).create_database("data_only");

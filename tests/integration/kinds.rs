@@ -23,10 +23,8 @@ pub fn read(database: &TestDatabase) -> Vec<Found> {
     let read = async {
         let mut session = connector.open().await?;
         session.execute("SET search_path = ''").await?;
-        let scope = Scope {
-            statistics: true,
-            ..Scope::default()
-        };
+        let mut scope = Scope::default();
+        scope.parts.no_statistics = false;
         let mut reader = catalog::Reader::new(&mut session, &scope).await?;
         catalog::kinds::read_all(&mut reader).await
     };

@@ -493,6 +493,16 @@ fn what_finds_nothing_and_what_cannot_be() {
             "schema pg_catalog is the system's: what is in it is not kept",
             "",
         ),
+        (
+            &["-t", "pg_catalog.pg_class"],
+            "relation pg_class is the system's: it is not kept",
+            "",
+        ),
+        (
+            &["--table-and-children", "information_schema.tables"],
+            "relation tables is the system's: it is not kept",
+            "",
+        ),
     ] {
         let arguments = [&snapshot[..], flags].concat();
         expect_rdump(&arguments, 1, &format!("rdump: error: {message}\n{hint}"));

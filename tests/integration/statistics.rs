@@ -1,7 +1,7 @@
 //! Statistics of the planner: carried across where the target can take them, else made anew.
 
 use super::errors::Folder;
-use crate::support::{self, Server, TestDatabase, server};
+use crate::support::{self, Server, TestDatabase, run_ok, server};
 
 const TABLES: &str = r#"
 CREATE TABLE thing (id int PRIMARY KEY, v text, tags text[], during int4range, "Odd ""n""" numeric, gone int);
@@ -115,7 +115,6 @@ fn statistics_are_what_they_were() {
             "restore",
             &archive,
             "--statistics-only",
-            "--force",
             "-d",
             &target_conninfo,
         ];
@@ -128,4 +127,107 @@ fn statistics_are_what_they_were() {
         let list = support::rdump_ok(&["show", &plain]).text();
         assert!(!list.contains("STATISTICS DATA"), "{list}");
     }
+}
+
+/// How often a script has statistics, rows and definitions of a table.
+fn parts(script: &str) -> [usize; 3] {
+    let of = [
+        "pg_restore_relation_stats(",
+        "COPY public.t ",
+        "CREATE TABLE ",
+    ];
+    of.map(|words| script.matches(words).count())
+}
+
+/// The words of each line are flags of pg_dump and of `rdump snapshot`, of pg_restore and of `rdump sql`.
+#[test]
+fn flags_choose_parts_as_those_of_postgresql_18() {
+    let source = server(18).create_database("statistics_flags");
+    source.sql("CREATE TABLE t (i int PRIMARY KEY); INSERT INTO t VALUES (1), (2); ANALYZE t");
+    let folder = Folder::new();
+    let conninfo = source.conninfo();
+    let whole = folder.file("whole.rdump");
+    support::rdump_ok(&["snapshot", "--statistics", "-d", &conninfo, "-f", &whole]);
+    let mut dump = server(18).program("pg_dump");
+    dump.args(["-U", "postgres", "-Fc", "--statistics", &source.name]);
+    let dump = run_ok(&mut dump, b"").stdout;
+    for line in [
+        "",
+        "--statistics",
+        "--no-statistics",
+        "--statistics-only",
+        "--statistics-only --no-data",
+        "--statistics-only --section=data",
+        "--statistics-only --section=pre-data",
+        "--statistics --no-data",
+        "--statistics --no-schema",
+        "--statistics --no-data --no-schema",
+        "--no-statistics --no-data",
+        "-a",
+        "-a --no-statistics",
+        "-s",
+        "-s --no-statistics",
+        "--no-data",
+        "--no-schema",
+    ] {
+        let flags: Vec<&str> = line.split_whitespace().collect();
+        let expected = parts(&server(18).pg_dump(&flags, &source));
+        let file = folder.file("part.rdump");
+        support::rdump_ok(&[&["snapshot", "-d", &conninfo, "-f", &file], &flags[..]].concat());
+        let script = support::rdump(&["sql", &file]).text();
+        assert_eq!(parts(&script), expected, "snapshot {line}");
+
+        let mut restore = server(18).program("pg_restore");
+        restore.args(["-f", "-"]).args(&flags);
+        let expected = parts(&run_ok(&mut restore, &dump).text());
+        let script = support::rdump(&[&["sql", &whole], &flags[..]].concat()).text();
+        assert_eq!(parts(&script), expected, "restore {line}");
+    }
+    for line in [
+        "--statistics --no-statistics",
+        "--statistics-only --no-statistics",
+        "--statistics-only -a",
+        "--statistics-only -s",
+        "--statistics -a",
+        "--statistics -s",
+    ] {
+        let flags: Vec<&str> = line.split_whitespace().collect();
+        let mut dump = server(18).program("pg_dump");
+        dump.args(["-U", "postgres", &source.name]).args(&flags);
+        assert_eq!(support::run(&mut dump, b"").code, 1, "{line}");
+        let file = folder.file("part.rdump");
+        let snapshot = [&["snapshot", "-d", &conninfo, "-f", &file], &flags[..]].concat();
+        let script = [&["sql", &whole], &flags[..]].concat();
+        for command in [snapshot, script] {
+            let finished = support::rdump(&command);
+            assert_eq!(finished.code, 2, "{line}: {}", finished.stderr);
+        }
+    }
+}
+
+/// An archive of nothing else goes into the database that has the tables.
+#[test]
+fn statistics_alone_go_into_tables_that_are_there() {
+    let source = server(18).create_database("statistics_alone");
+    source.sql(TABLES);
+    let folder = Folder::new();
+    let (alone, rest) = (folder.file("alone.rdump"), folder.file("rest.rdump"));
+    let conninfo = source.conninfo();
+    support::rdump_ok(&[
+        "snapshot",
+        "--statistics-only",
+        "-d",
+        &conninfo,
+        "-f",
+        &alone,
+    ]);
+    support::rdump_ok(&["snapshot", "-d", &conninfo, "-f", &rest]);
+    let list = support::rdump_ok(&["show", &alone]).text();
+    let other = |line: &&str| !line.starts_with(';') && !line.contains("; STATISTICS DATA ");
+    assert_eq!(list.lines().find(other), None);
+    let target = restored(&rest, server(18), &[]);
+    let target_conninfo = target.conninfo();
+    support::rdump_ok(&["restore", &alone, "-d", &target_conninfo]);
+    assert_eq!(numbers(&source, 18), numbers(&target, 18));
+    support::rdump_ok(&["verify", &alone, "--against", &target_conninfo]);
 }

@@ -7,13 +7,10 @@ use std::collections::{HashMap, HashSet};
 
 use bstr::{BString, ByteSlice};
 
-use super::{Pattern, Patterns};
+use super::{FIRST_NORMAL_OID, Pattern, Patterns};
 use crate::error::{Error, Result};
 use crate::postgres::{Oid, Session};
 use crate::sql;
-
-/// OIDs below are initdb's (FirstNormalObjectId, src/include/access/transam.h).
-const FIRST_NORMAL_OID: Oid = 16384;
 
 /// Objects by OID. Without patterns all are chosen that are not the system's.
 #[derive(Debug, Default)]
@@ -144,7 +141,9 @@ pub(super) async fn choose(patterns: &Patterns, session: &mut Session) -> Result
     let mut search = Search::new(session).await?;
     let strict = patterns.strict_names;
     let schemas = search.schemas(&patterns.schemas, strict).await?;
-    refuse_system_schemas(&schemas)?;
+    let is_system =
+        |found: &Found| found.name.starts_with(b"pg_") || found.name == "information_schema";
+    refuse_system("schema", &schemas, is_system)?;
     let must_exist = !patterns.may_find_nothing;
     let mut chosen = Chosen {
         everything: patterns.include_everything(),
@@ -158,7 +157,9 @@ pub(super) async fn choose(patterns: &Patterns, session: &mut Session) -> Result
         None => {
             let mut tables = search.relations(&patterns.tables, strict, false).await?;
             tables.extend(search.relations(children, strict, true).await?);
-            included(&[&patterns.tables, children], tables, "tables", must_exist)?
+            refuse_system("relation", &tables, |found| found.oid < FIRST_NORMAL_OID)?;
+            let patterns = [&patterns.tables, children];
+            included(&patterns, ids(tables), "tables", must_exist)?
         }
     };
     for (set, plain, with_children) in [
@@ -173,8 +174,8 @@ pub(super) async fn choose(patterns: &Patterns, session: &mut Session) -> Result
             &patterns.excluded_data_and_children,
         ),
     ] {
-        set.extend(search.relations(plain, false, false).await?);
-        set.extend(search.relations(with_children, false, true).await?);
+        set.extend(ids(search.relations(plain, false, false).await?));
+        set.extend(ids(search.relations(with_children, false, true).await?));
     }
     let servers = search
         .named("pg_foreign_server", "srvname", &patterns.foreign_data)
@@ -246,13 +247,16 @@ fn refuse_unmatched(patterns: &[BString], found: &[Found], what: &str) -> Result
     }
 }
 
-/// An archive holds none of theirs, and would seem to.
-fn refuse_system_schemas(schemas: &[Found]) -> Result<()> {
-    let is_system = |name: &BString| name.starts_with(b"pg_") || name == "information_schema";
-    match schemas.iter().all(|found| is_system(&found.name)) {
-        true if !schemas.is_empty() => Err(Error::new(format!(
-            "schema {} is the system's: what is in it is not kept",
-            schemas[0].name
+/// An archive holds none of these, and would seem to.
+fn refuse_system(what: &str, found: &[Found], is_system: impl Fn(&Found) -> bool) -> Result<()> {
+    let kept = match what {
+        "schema" => "what is in it is not kept",
+        _ => "it is not kept",
+    };
+    match found.first() {
+        Some(first) if found.iter().all(is_system) => Err(Error::new(format!(
+            "{what} {} is the system's: {kept}",
+            first.name
         ))),
         _ => Ok(()),
     }
@@ -315,7 +319,7 @@ impl<'a> Search<'a> {
         patterns: &[BString],
         strict: bool,
         with_children: bool,
-    ) -> Result<HashSet<Oid>> {
+    ) -> Result<Vec<Found>> {
         let mut selects = Vec::new();
         for (number, text) in patterns.iter().enumerate() {
             let pattern = Pattern::of_relation(text)?;
@@ -361,7 +365,7 @@ impl<'a> Search<'a> {
         if strict {
             refuse_unmatched(patterns, &found, "tables")?;
         }
-        Ok(ids(found))
+        Ok(found)
     }
 
     /// Relations of these schemas and names, as names are written in the session's encoding.
@@ -441,7 +445,7 @@ impl<'a> Search<'a> {
 
 /// A condition on a column of type name, which has the collation "C"; classes of characters go by
 /// the database's.
-fn matches(column: &str, regex: &BString) -> BString {
+pub fn matches(column: &str, regex: &BString) -> BString {
     if regex == "^(.*)$" {
         return BString::from("true");
     }
@@ -450,7 +454,7 @@ fn matches(column: &str, regex: &BString) -> BString {
         true => sql::literal(regex),
         false => sql!(
             "pg_catalog.convert_from(pg_catalog.decode({}, 'hex'), 'UTF8')",
-            sql::literal(hex(regex))
+            sql::literal(sql::hex(regex))
         ),
     };
     sql!(
@@ -458,8 +462,4 @@ fn matches(column: &str, regex: &BString) -> BString {
         column,
         regex
     )
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

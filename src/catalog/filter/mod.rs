@@ -6,7 +6,7 @@ mod parts;
 mod pattern;
 mod prune;
 
-pub use chosen::Chosen;
+pub use chosen::{Chosen, matches};
 pub use parts::Parts;
 pub use pattern::Pattern;
 pub(super) use prune::prune;
@@ -14,7 +14,10 @@ pub(super) use prune::prune;
 use bstr::BString;
 
 use crate::error::Result;
-use crate::postgres::Session;
+use crate::postgres::{Oid, Session};
+
+/// OIDs below are initdb's (FirstNormalObjectId, src/include/access/transam.h).
+pub(super) const FIRST_NORMAL_OID: Oid = 16384;
 
 /// pg_dump's filters, each pattern as it was written. Several of one flag add to each other; what is
 /// excluded is so whatever includes it.

@@ -11,6 +11,8 @@ pub struct Parts {
     pub no_schema: bool,
     /// -s: none of these.
     pub no_data: bool,
+    /// Nothing of what the planner knows; neither of the two above says anything of that.
+    pub no_statistics: bool,
     /// Values of sequences although no data is wanted.
     pub sequence_data: bool,
     /// Empty: all.
@@ -26,15 +28,23 @@ pub struct Parts {
 
 impl Parts {
     pub fn takes(&self, entry: &Entry) -> bool {
-        if entry.kind == "STATISTICS DATA" {
-            return self.takes_section(entry.section);
-        }
-        let is_wanted = if entry.section == Section::Data {
+        let is_wanted = if entry.kind == "STATISTICS DATA" {
+            !self.no_statistics
+        } else if entry.section == Section::Data {
             !self.no_data || (self.sequence_data && entry.kind == "SEQUENCE SET")
         } else {
             !self.no_schema
         };
         self.takes_section(entry.section) && is_wanted && !self.leaves_out(entry)
+    }
+
+    /// Whether it leaves out anything that is read at all: statistics are not if they are not wanted.
+    pub fn leaves_out_some(&self) -> bool {
+        let without_statistics = Parts {
+            no_statistics: self.no_statistics,
+            ..Parts::default()
+        };
+        *self != without_statistics
     }
 
     pub fn takes_rows(&self) -> bool {

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use bstr::{BString, ByteSlice};
 
+use crate::catalog::filter::FIRST_NORMAL_OID;
 use crate::catalog::object::{Address, ColumnAcl, Definition, Drop, Identity, class};
-use crate::catalog::reader::{FIRST_NORMAL_OID, Reader, USER_SCHEMAS};
+use crate::catalog::reader::{Reader, USER_SCHEMAS};
 use crate::error::Result;
 use crate::postgres::{Oid, Row};
 use crate::sql;

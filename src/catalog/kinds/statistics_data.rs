@@ -47,7 +47,7 @@ const COLUMN_ARGUMENTS: [(&str, &str); 14] = [
 ];
 
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<StatisticsData>> {
-    if !reader.scope.statistics {
+    if reader.scope.parts.no_statistics {
         return Ok(Vec::new());
     }
     let mut of_columns = read_columns(reader).await?;

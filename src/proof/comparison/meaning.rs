@@ -180,7 +180,7 @@ async fn ask_batch(
         no_large_objects: true,
         parts: Parts {
             no_security_labels: true,
-            ..Parts::default()
+            ..Scope::default().parts
         },
         ..Scope::default()
     };

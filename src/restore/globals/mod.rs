@@ -34,6 +34,7 @@ pub async fn run(
     options: &Options,
     progress: Arc<Progress>,
 ) -> Result<Report> {
+    selection::choose(&opened.entries, &options.selection, true)?;
     let (mut report, last) = begin(connector, opened, options, progress).await?;
     end(connector, &last, options, &mut report).await;
     Ok(report)

@@ -22,11 +22,11 @@ use self::contents::Run;
 use self::output::Writer;
 use self::reading::{Opened, Piece, Pieces, Source};
 use super::create::{LeftOut, Place};
-use super::schedule::{Family, is_data};
-use super::selection::{choose, label, needed_first};
-use super::{Choice, Input, SETTINGS, Selection, data_only, database};
-use crate::archive::{Entry, EntryId, Header, Pass, Section};
-use crate::catalog;
+use super::schedule::is_data;
+use super::selection::{choose, label};
+use super::{Choice, Input, SETTINGS, Selection, database};
+use crate::archive::{Content, Entry, EntryId, Header, Pass, Section, needed_first};
+use crate::catalog::{self, Family, rows_alone};
 use crate::error::{Error, Result};
 use crate::postgres::ServerVersion;
 use crate::postgres::settings::{refuse_unknown, set};
@@ -96,11 +96,14 @@ pub fn run(
     } = Opened::open(input, &options.choice)?;
     refuse_unknown(&header.settings)?;
     refuse_unknown_encoding(&header.encoding)?;
+    let mut options = options.clone();
+    options.selection.heed(&header)?;
+    let options = &options;
     let (mut entries, mut warnings) = choose(&all, &options.selection, options.create_database)?;
     if options.selection.parts.no_schema {
         // a stream has the rows in the order that it has them
         if let Source::File(_) = rows {
-            warnings.extend(data_only::order(&all, &mut entries).warnings);
+            warnings.extend(rows_alone::order(&all, &mut entries).warnings);
             entries = needed_first(entries);
         }
     } else if options.disable_triggers {
@@ -251,14 +254,18 @@ impl Script<'_> {
             Err(_) => format!("{} us since 1970 UTC", self.header.snapshot_time),
         };
         let comment = |text: &[u8]| sql::psql::comment(text);
+        let what = match self.header.content {
+            Content::Globals => BString::from("Globals of a server"),
+            Content::Database => sql!("Database {}", comment(&self.header.database)),
+        };
         self.writer.put(sql!(
             "--\n-- PostgreSQL database dump, made by rdump from an archive\n--\n\n\
              \\restrict {}\n\n\
-             -- Database {}, snapshot of {}, archive {}\n\
+             -- {}, snapshot of {}, archive {}\n\
              -- Dumped from database version {}\n\
              -- Dumped by rdump version {}\n\n",
             self.key,
-            comment(&self.header.database),
+            what,
             taken,
             self.header.id.to_string(),
             comment(self.header.server_version.as_bytes()),
@@ -382,7 +389,10 @@ impl Script<'_> {
     fn create(&mut self, entry: &Entry) -> Result<()> {
         // what was made before the connection to it
         let is_made = entry.kind == "DATABASE";
-        let owner = entry.owner.as_ref().filter(|owner| !owner.is_empty());
+        let owner = entry
+            .owner
+            .as_ref()
+            .filter(|owner| !owner.is_empty() && !self.is_of_every_database(entry, owner));
         let hand_over = match (&entry.owner_target, owner) {
             (Some(target), Some(owner)) if !self.options.no_owner => Some(sql!(
                 "ALTER {} OWNER TO {};\n",
@@ -411,6 +421,15 @@ impl Script<'_> {
             self.statements(hand_over)?;
         }
         self.writer.put("\n")
+    }
+
+    /// Since version 15 the schema public belongs to this role in a new database.
+    fn is_of_every_database(&self, entry: &Entry, owner: &BString) -> bool {
+        ServerVersion(self.header.server_version_num).at_least(15)
+            && entry.kind == "SCHEMA"
+            && entry.name == "public"
+            && owner == "pg_database_owner"
+            && entry.create.is_empty()
     }
 
     fn contents(&mut self, entries: &[Entry], rows: Source) -> Result<()> {

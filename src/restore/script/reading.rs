@@ -9,7 +9,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use crate::archive::{
-    DataBlock, Entry, EntryId, Header, RandomReader, RowsSegment, Segment, StreamReader,
+    DataBlock, Entry, EntryId, Header, Incoming, RandomReader, RowsSegment, Segment, Shared,
+    StreamReader, open_stream,
 };
 use crate::error::{Error, Result};
 use crate::report::Cancellation;
@@ -31,9 +32,11 @@ pub struct Opened {
     pub rows: Source,
 }
 
+type Stream = StreamReader<Shared<BufReader<Stdin>>>;
+
 pub enum Source {
     File(Box<RandomReader<ArchiveFile>>),
-    Stream(Box<StreamReader<BufReader<Stdin>>>),
+    Stream(Box<Stream>),
 }
 
 impl Opened {
@@ -52,17 +55,23 @@ impl Opened {
                     rows: Source::File(reader),
                 })
             }
-            Input::Stdin if *choice != Choice::All => Err(Error::usage(
-                "a member of a set is chosen from a file, not from standard input",
-            )),
             Input::Stdin => {
                 let stdin = BufReader::with_capacity(1 << 20, std::io::stdin());
-                let mut reader = StreamReader::open(stdin)?;
+                let mut reader = match open_stream(stdin)? {
+                    Incoming::Archive(reader) => reader,
+                    Incoming::Set(_) => {
+                        return Err(Error::usage(
+                            "this is a set of archives, and a script is of one",
+                        )
+                        .hint("a member is chosen from a file, not from standard input"));
+                    }
+                };
+                choice.refuse_archive(reader.header().content)?;
                 let entries = reader.entries()?;
                 Ok(Opened {
                     header: reader.header().clone(),
                     entries,
-                    rows: Source::Stream(Box::new(reader)),
+                    rows: Source::Stream(reader),
                 })
             }
         }
@@ -224,11 +233,7 @@ impl Recent {
     }
 }
 
-fn read_stream(
-    mut reader: StreamReader<BufReader<Stdin>>,
-    wanted: &[EntryId],
-    to: &SyncSender<Message>,
-) -> Result<()> {
+fn read_stream(mut reader: Stream, wanted: &[EntryId], to: &SyncSender<Message>) -> Result<()> {
     let wanted: HashSet<EntryId> = wanted.iter().copied().collect();
     // on to the end, where it is found out whether the archive is whole
     while let Some(block) = reader.next_block()? {

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::is_data;
-use crate::archive::{Entry, EntryId, Section};
+use crate::archive::{Contents, Entry, EntryId, Section};
 
 pub struct Family<'a> {
     by_id: HashMap<EntryId, &'a Entry>,
@@ -79,7 +78,10 @@ impl Family<'_> {
 
     fn find_rows(&mut self, entries: &[Entry]) {
         let parents = self.parents(entries);
-        for entry in entries.iter().filter(|entry| is_data(entry)) {
+        for entry in entries
+            .iter()
+            .filter(|entry| entry.contents != Contents::None)
+        {
             for table in &entry.dependencies {
                 // up to the root; a damaged archive may have a circle
                 let mut table = Some(*table).filter(|id| self.is_table(*id));
