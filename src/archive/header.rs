@@ -120,7 +120,23 @@ pub struct Header {
     pub unknown: Vec<UnknownField>,
 }
 
+/// The setting that shapes definitions alone.
+const QUOTING: &str = "quote_all_identifiers";
+
 impl Header {
+    /// Whether definitions have every name in quotes, and are compared with such.
+    pub fn quotes_all(&self) -> bool {
+        let is_it = |(name, value): &(String, String)| name == QUOTING && value == "on";
+        self.settings.iter().any(is_it)
+    }
+
+    /// The settings under which the archive's rows are read.
+    pub fn settings_of_rows(&self) -> impl Iterator<Item = (&str, &str)> {
+        let settings = self.settings.iter();
+        let settings = settings.map(|(name, value)| (name.as_str(), value.as_str()));
+        settings.filter(|(name, _)| *name != QUOTING)
+    }
+
     /// A header of this version, to be filled in.
     pub fn new(id: ArchiveId) -> Header {
         Header {

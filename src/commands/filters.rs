@@ -100,6 +100,10 @@ pub struct FilterArguments {
           value_parser = clap::value_parser!(i8).range(-15..=3))]
     extra_float_digits: Option<i8>,
 
+    /// Quote every name in definitions, also where it need not be: for a server with other keywords
+    #[arg(long, help_heading = "Reading")]
+    quote_all_identifiers: bool,
+
     #[command(flatten)]
     at_restore: AtRestore,
 }
@@ -138,6 +142,7 @@ impl FilterArguments {
             snapshot: self.snapshot.clone(),
             serializable_deferrable: self.serializable_deferrable,
             extra_float_digits: self.extra_float_digits,
+            quote_all_identifiers: self.quote_all_identifiers,
         }
     }
 

@@ -7,8 +7,8 @@ use super::session::Session;
 use crate::error::{Error, Result, ResultExt};
 use crate::sql;
 
-/// What shapes the text of rows: recorded in the archive, and set again to compare a database
-/// with it.
+/// What shapes the text of rows and definitions: recorded in the archive, and set again to compare a
+/// database with it.
 pub const ROW_SETTINGS: &[(&str, &str)] = &[
     ("DateStyle", "ISO"),
     ("IntervalStyle", "postgres"),
@@ -16,6 +16,7 @@ pub const ROW_SETTINGS: &[(&str, &str)] = &[
     ("bytea_output", "hex"),
     ("lc_monetary", "C"),
     ("extra_float_digits", "3"),
+    ("quote_all_identifiers", "off"),
 ];
 
 /// For every transaction that reads: names come qualified, nothing ends it early, and no row is
@@ -27,7 +28,6 @@ const READING_SETTINGS: &[(&str, &str)] = &[
     ("search_path", ""),
     ("row_security", "off"),
     ("standard_conforming_strings", "on"),
-    ("quote_all_identifiers", "off"),
     ("array_nulls", "on"),
     ("client_min_messages", "warning"),
     ("statement_timeout", "0"),

@@ -41,6 +41,7 @@ use crate::error::{Error, Outcome, Result};
 use crate::postgres::settings::{refuse_unknown, set};
 use crate::postgres::{Connector, Session};
 use crate::report::{Cancellation, LOCK_PATIENCE, Progress, telling_lock_waits};
+use crate::sql;
 use input::{Opened, Source};
 
 #[derive(Debug, Clone)]
@@ -202,6 +203,8 @@ async fn run_watched(
     let wanted = options.dependencies.clone();
     let triggers = Arc::clone(&options.triggers);
     let watched = Arc::clone(&progress);
+    // what the target has is compared with what the archive has
+    let quotes_all = opened.header.quotes_all();
     let running = async {
         let outcome = match opened.header.content {
             Content::Globals if options.is_of_one_database() => Err(of_one_database()),
@@ -216,6 +219,7 @@ async fn run_watched(
             }
         }
     };
+    let running = sql::quoting_all(quotes_all, running);
     let outcome = telling_lock_waits(connector, patience, &watched, running).await;
     outcome.map_err(|error| match &wanted {
         Some(wanted) => wanted.left_behind(error),
@@ -237,6 +241,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("idle_session_timeout", "0"),
     // else {NULL} would be read as a string
     ("array_nulls", "on"),
+    // options of dictionaries are stored as they are printed
+    ("quote_all_identifiers", "off"),
     ("default_transaction_read_only", "off"),
     ("default_transaction_isolation", "read committed"),
     ("default_tablespace", ""),
@@ -257,7 +263,7 @@ async fn prepare(session: &mut Session, header: &Header) -> Result<()> {
     for (name, value) in settings {
         text.extend_from_slice(&set(name, value));
     }
-    for (name, value) in &header.settings {
+    for (name, value) in header.settings_of_rows() {
         text.extend_from_slice(&set(name, value));
     }
     session

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use bstr::BString;
 
 use super::sealing::{Destination, Writer};
-use super::{Options, Report};
+use super::{Options, Report, recorded_settings};
 use crate::archive::limits::HEADER_FLAG_WITHOUT_PASSWORDS;
 use crate::archive::{ArchiveId, ArchiveWriter, Content, Header};
 use crate::catalog::globals::{self, GlobalsScope};
 use crate::error::{Result, ResultExt};
-use crate::postgres::settings::{BEGIN_LOOKING, KnownSettings, ROW_SETTINGS};
+use crate::postgres::settings::{BEGIN_LOOKING, KnownSettings};
 use crate::postgres::{Connector, Session};
 use crate::report::{Cancellation, Progress};
+use crate::sql;
 
 /// Takes a snapshot of the globals alone. Nothing is left behind on an error.
 pub async fn run(
@@ -80,7 +81,8 @@ pub async fn take(
         .await
         .context("taking the snapshot")?;
     let time = rows.only()?.number("time")?;
-    let read = globals::read(session, scope).await;
+    let quotes_all = options.reading.quote_all_identifiers;
+    let read = sql::quoting_all(quotes_all, globals::read(session, scope)).await;
     let read = read.context("reading the globals of the server")?;
     progress.log(|| format!("the server has {} globals", read.entries.len()));
 
@@ -98,10 +100,7 @@ pub async fn take(
         .to_owned();
     header.encoding = encoding(session);
     header.snapshot_time = time;
-    header.settings = ROW_SETTINGS
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
+    header.settings = recorded_settings(options);
 
     let mut archive = ArchiveWriter::begin(destination.take()?, &header, options.codec)?;
     archive.write_entries(&read.entries)?;

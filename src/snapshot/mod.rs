@@ -78,6 +78,8 @@ pub struct Reading {
     pub snapshot: Option<String>,
     pub serializable_deferrable: bool,
     pub extra_float_digits: Option<i8>,
+    /// Names are quoted also where they need not be: for servers with other keywords.
+    pub quote_all_identifiers: bool,
 }
 
 /// What came of a snapshot.
@@ -136,6 +138,7 @@ async fn take(
         standby,
         destination,
     );
+    let running = sql::quoting_all(options.reading.quote_all_identifiers, running);
     let outcome = telling_lock_waits(&connector, LOCK_PATIENCE, &watched, running).await;
     if outcome.is_err() {
         connector.cancel_all().await;
@@ -382,16 +385,21 @@ async fn header(
         .to_owned();
     header.encoding = encoding.to_owned();
     header.snapshot_time = snapshot.time;
+    header.settings = recorded_settings(options);
+    Ok(header)
+}
+
+/// What the header says of how rows and definitions were read.
+fn recorded_settings(options: &Options) -> Vec<(String, String)> {
     let wanted = wanted_settings(options);
-    header.settings = ROW_SETTINGS
+    ROW_SETTINGS
         .iter()
         .map(|(name, usual)| {
             let wanted = wanted.iter().find(|(wanted, _)| wanted == name);
             let value = wanted.map_or(*usual, |(_, value)| value);
             ((*name).to_owned(), value.to_owned())
         })
-        .collect();
-    Ok(header)
+        .collect()
 }
 
 /// Settings of the sessions that read, where they are not as usual.
@@ -402,6 +410,9 @@ fn wanted_settings(options: &Options) -> Vec<(&'static str, String)> {
     }
     if let Some(digits) = options.reading.extra_float_digits {
         wanted.push(("extra_float_digits", digits.to_string()));
+    }
+    if options.reading.quote_all_identifiers {
+        wanted.push(("quote_all_identifiers", "on".to_owned()));
     }
     if !options.scope.patterns.foreign_data.is_empty() {
         // what is asked for may be read; views still run nobody's code as us

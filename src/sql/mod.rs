@@ -13,5 +13,7 @@ mod quote;
 pub mod renaming;
 mod text;
 
-pub use quote::{dollar_quoted, hex, identifier, literal, push_literal_part, qualified};
+pub use quote::{
+    dollar_quoted, hex, identifier, literal, push_literal_part, qualified, quoting_all,
+};
 pub use text::{find_unquoted, join, render, statements};

@@ -1,8 +1,36 @@
 //! The quoting rules of `quote_identifier` (ruleutils.c) and `quote_literal` (quote.c).
 
+use std::cell::Cell;
+use std::pin::pin;
+
 use bstr::{BString, ByteSlice};
 
 use super::keywords::is_reserved;
+
+thread_local! {
+    static QUOTES_ALL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does some work in which `identifier` quotes every name, if so wanted: as the server does under
+/// `quote_all_identifiers`.
+pub async fn quoting_all<T>(is_wanted: bool, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    // the work may go on in another thread, and others' in this one
+    std::future::poll_fn(|context| {
+        let _while_polled = Quoting(QUOTES_ALL.replace(is_wanted));
+        work.as_mut().poll(context)
+    })
+    .await
+}
+
+/// What holds again behind it, also after a panic.
+struct Quoting(bool);
+
+impl Drop for Quoting {
+    fn drop(&mut self) {
+        QUOTES_ALL.set(self.0);
+    }
+}
 
 /// A name as an SQL identifier, quoted only where it must be, as the server's `quote_ident` does.
 pub fn identifier(name: impl AsRef<[u8]>) -> BString {
@@ -12,7 +40,7 @@ pub fn identifier(name: impl AsRef<[u8]>) -> BString {
             .iter()
             .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
         && !is_reserved(name);
-    if bare {
+    if bare && !QUOTES_ALL.get() {
         return BString::from(name);
     }
     quoted(name, b'"')
@@ -114,6 +142,20 @@ mod tests {
         ] {
             assert_eq!(identifier(name), expected);
         }
+    }
+
+    #[tokio::test]
+    async fn every_name_is_quoted_where_that_is_wanted() {
+        let name = async || {
+            tokio::task::yield_now().await;
+            identifier("orders")
+        };
+        let (all, usual) = tokio::join!(quoting_all(true, name()), name());
+        assert_eq!((all, usual), ("\"orders\"".into(), "orders".into()));
+        assert_eq!(
+            quoting_all(true, quoting_all(false, name())).await,
+            "orders"
+        );
     }
 
     #[test]

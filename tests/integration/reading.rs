@@ -217,3 +217,36 @@ fn rows_of_foreign_tables_are_stored_if_their_server_is_named() {
         );
     }
 }
+
+/// Of every kind of object; what is restored of it is the same as ever.
+#[test]
+fn every_name_is_quoted_on_request() {
+    for major in support::VERSIONS {
+        server(major).ensure_roles();
+        let source = server(major).create_database("quoted");
+        let is_last = |kind: &String| kind == "default_privileges";
+        let (last, kinds): (Vec<_>, Vec<_>) = support::kinds().into_iter().partition(is_last);
+        for kind in kinds.iter().chain(&last) {
+            support::load_kind(&source, kind);
+        }
+        let folder = Folder::new();
+        let file = folder.file("archive.rdump");
+        snapshot(&source.conninfo(), &file, &["--quote-all-identifiers"]);
+        let target = server(major).create_database_with("quoted", "TEMPLATE template0");
+        support::rdump_ok(&["restore", &file, "-d", &target.conninfo()]);
+        support::assert_same_schema(&source, &target);
+        support::rdump_ok(&["verify", &file, "--against", &target.conninfo()]);
+
+        let script = support::rdump_ok(&["sql", "-s", &file]).text();
+        let mut quoted = 0;
+        for line in script.lines() {
+            for begin in ["CREATE TABLE ", "ALTER TABLE ONLY ", "COMMENT ON TABLE "] {
+                if let Some(name) = line.strip_prefix(begin) {
+                    assert!(name.starts_with('"'), "{line}");
+                    quoted += 1;
+                }
+            }
+        }
+        assert!(quoted > 100, "{quoted}");
+    }
+}

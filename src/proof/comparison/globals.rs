@@ -39,7 +39,8 @@ pub async fn compare<R: ReadAt>(
         no_passwords: header.is_without_passwords(),
         as_of: Some(from),
     };
-    let read = globals::read(&mut session, &scope).await;
+    let read = globals::read(&mut session, &scope);
+    let read = sql::quoting_all(header.quotes_all(), read).await;
     let mut found = read.context("reading the globals of the server")?;
     session.close().await;
 

@@ -32,6 +32,7 @@ use crate::postgres::{Connector, ServerVersion, Session};
 use crate::proof::Listed;
 use crate::report::{LOCK_PATIENCE, Progress, telling_lock_waits};
 use crate::rows::large_objects::copy_statement as large_objects_copy;
+use crate::sql;
 use crate::storage::ReadAt;
 
 use coverage::{Coverage, insides_of_extensions, rows_of_materialized_views, take_left_out};
@@ -98,6 +99,7 @@ pub async fn compare<R: ReadAt>(
 ) -> Result<Comparison> {
     let (watched, patience) = (connector.clone(), options.lock_patience);
     let comparing = compare_watched(reader, connector, options, Arc::clone(&progress));
+    let comparing = sql::quoting_all(reader.header().quotes_all(), comparing);
     telling_lock_waits(&watched, patience, &progress, comparing).await
 }
 

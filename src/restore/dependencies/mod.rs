@@ -124,7 +124,7 @@ pub async fn plan(
     if roots.is_empty() {
         return Err(nothing_chosen(entries, selection));
     }
-    let present = Present::read(session).await?;
+    let present = Present::read(session, opened.header.quotes_all()).await?;
     let mut warnings = Vec::new();
     let mut closure = close(entries, &present, &roots, wanted)?;
     let from = ServerVersion(opened.header.server_version_num);

@@ -8,6 +8,8 @@ use crate::archive::Entry;
 use crate::catalog::{self, Scope};
 use crate::error::{Result, ResultExt};
 use crate::postgres::Session;
+use crate::postgres::settings::set_local;
+use crate::sql;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
@@ -41,9 +43,14 @@ pub struct Present {
 }
 
 impl Present {
-    pub async fn read(session: &mut Session) -> Result<Present> {
+    /// As definitions are printed that have every name in quotes, or only those that need them.
+    pub async fn read(session: &mut Session, quotes_all: bool) -> Result<Present> {
+        let quoting = if quotes_all { "on" } else { "off" };
         session
-            .execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            .execute(sql!(
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}",
+                set_local("quote_all_identifiers", quoting)
+            ))
             .await?;
         let outcome = Present::read_in_transaction(session).await;
         let ended = session.execute("ROLLBACK").await;

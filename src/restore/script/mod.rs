@@ -277,8 +277,7 @@ impl Script<'_> {
     /// For every connection that the script is run on.
     fn settings(&mut self) -> Result<()> {
         let mut text = set("client_encoding", &self.header.encoding);
-        let recorded = self.header.settings.iter();
-        let recorded = recorded.map(|(name, value)| (name.as_str(), value.as_str()));
+        let recorded = self.header.settings_of_rows();
         for (name, value) in SETTINGS.iter().copied().chain(recorded) {
             text.extend_from_slice(&set(name, value));
         }
@@ -503,8 +502,10 @@ impl Script<'_> {
         let crate::archive::Contents::Rows { relation, .. } = &entry.contents else {
             return Ok(());
         };
-        let relation = entry.load_into.as_ref().unwrap_or(relation);
-        self.statements(sql!("ALTER TABLE {} {} TRIGGER ALL;\n\n", relation, doing))
+        // rows that go in through the root of their partitions come past its triggers too
+        let relations = entry.load_into.iter().chain([relation]);
+        let text = relations.map(|name| sql!("ALTER TABLE {} {} TRIGGER ALL;\n", name, doing));
+        self.statements(sql!("{}\n", sql::join(text, "")))
     }
 }
 
