@@ -484,14 +484,17 @@ async fn copy_all(
     run_all(work.run_leader(leader, writer.sealer()), running).await
 }
 
+/// A server answers at once that a connection has ended.
+const LEADER_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Without the leader its locks are gone, and tables with them: then its end is what to tell, and
 /// not what a worker met.
 async fn cause(leader: &mut Session, error: Error) -> Error {
     if leader.is_lost() {
         return error;
     }
-    match leader.execute("SELECT 1").await {
-        Err(lost) if leader.is_lost() => lost.context("keeping the tables as they were"),
+    match tokio::time::timeout(LEADER_PATIENCE, leader.execute("SELECT 1")).await {
+        Ok(Err(lost)) if leader.is_lost() => lost.context("keeping the tables as they were"),
         _ => error,
     }
 }

@@ -51,9 +51,9 @@ pub async fn refuse_change(
     settings: &[u8],
     warnings: &mut Vec<String>,
 ) -> Result<()> {
-    let (now, before) = tokio::join!(Names::of_now(connector, settings), Names::read(leader));
-    let before = before?;
-    let now = match now {
+    // one after the other: a catalog that we read keeps those waiting who rewrite it, and they
+    // whoever comes then
+    let now = match Names::of_now(connector, settings).await {
         Ok(now) => now,
         Err(error) => {
             warnings.push(format!(
@@ -62,7 +62,7 @@ pub async fn refuse_change(
             return Ok(());
         }
     };
-    match before.change(&now) {
+    match Names::read(leader).await?.change(&now) {
         None => Ok(()),
         Some(change) => Err(
             Error::new(format!("{change} while the snapshot was taken")).hint(

@@ -453,3 +453,44 @@ fn commands_tell_what_they_wait_for() {
     }
     support::assert_same_rows(&source, &empty);
 }
+
+/// Somebody rewrites a catalog that the first connection has read and the second is to read.
+#[test]
+fn a_catalog_that_somebody_waits_for() {
+    for major in VERSIONS {
+        let server = server(major);
+        let source = server.create_database("rewritten");
+        source.sql(
+            "CREATE TABLE parent (i int PRIMARY KEY); CREATE TABLE child (i int REFERENCES parent)",
+        );
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let background = Background::default();
+        let (mut leader, mut helper) = runtime.block_on(async {
+            let connector = hooked::connector(&source.conninfo());
+            let mut leader = connector.open().await.expect("a session");
+            let mut helper = connector.open().await.expect("another");
+            let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL search_path = ''";
+            for session in [&mut leader, &mut helper] {
+                session.execute(begin).await.expect("a transaction");
+            }
+            let held = "SELECT count(*) FROM pg_constraint";
+            leader.execute(held).await.expect("a catalog that is read");
+            (leader, helper)
+        });
+        background.start(server, &source.name, "VACUUM FULL pg_constraint".to_owned());
+        background.settle(server, &source.name);
+        let catalog = runtime.block_on(async {
+            let scope = Default::default();
+            let reading = rdump::catalog::read_with(&mut leader, &mut helper, &scope);
+            let catalog = tokio::time::timeout(Duration::from_secs(30), reading).await;
+            leader.close().await;
+            helper.close().await;
+            catalog
+                .expect("no connection waits for ever")
+                .expect("catalogs")
+        });
+        background.finish();
+        let has = |kind: &str| catalog.entries.iter().any(|entry| entry.kind == kind);
+        assert!(has("CONSTRAINT") && has("FK CONSTRAINT"));
+    }
+}
