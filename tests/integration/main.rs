@@ -4,6 +4,7 @@
 mod support;
 
 mod catalog_scale;
+mod chosen_relations;
 mod consistency;
 mod data_only;
 mod ddl;
