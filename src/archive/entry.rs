@@ -87,6 +87,29 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// One that is blank but for this.
+    pub fn new(id: EntryId, kind: impl Into<String>, section: Section) -> Entry {
+        Entry {
+            id,
+            kind: kind.into(),
+            section,
+            pass: Pass::Main,
+            schema: None,
+            name: BString::default(),
+            relation: None,
+            owner: None,
+            owner_target: None,
+            tablespace: None,
+            access_method: None,
+            create: BString::default(),
+            drop: BString::default(),
+            drop_if_exists: BString::default(),
+            dependencies: Vec::new(),
+            contents: Contents::None,
+            load_into: None,
+        }
+    }
+
     /// Whether it is about the database itself, not about something in it: `restore -C` replays
     /// these, and nothing else looks at them.
     pub fn is_of_database(&self) -> bool {

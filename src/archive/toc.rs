@@ -142,23 +142,7 @@ fn parse_entry(record: &[u8], expected: u32) -> Result<Entry> {
     let mut pass = None;
     let mut name = None;
     let mut entry = Entry {
-        id: EntryId(id),
-        kind: String::new(),
-        section: Section::PreData,
-        pass: Pass::Main,
-        schema: None,
-        name: BString::default(),
-        relation: None,
-        owner: None,
-        owner_target: None,
-        tablespace: None,
-        access_method: None,
-        create: BString::default(),
-        drop: BString::default(),
-        drop_if_exists: BString::default(),
-        dependencies: Vec::new(),
-        contents: Contents::None,
-        load_into: None,
+        ..Entry::new(EntryId(id), "", Section::PreData)
     };
     let incomplete = cursor.damaged("a field is missing");
     cursor.fields(None, |tag, field| {

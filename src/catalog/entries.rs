@@ -479,23 +479,14 @@ impl Rendering<'_> {
     ) {
         let identity = object.identity();
         self.entries.push(Entry {
-            id: self.next_id(),
-            kind: kind.to_owned(),
-            section,
             pass,
             schema: identity.schema.clone(),
             name,
             relation: attached_relation(identity),
             owner: identity.owner.clone(),
-            owner_target: None,
-            tablespace: None,
-            access_method: None,
             create,
-            drop: BString::default(),
-            drop_if_exists: BString::default(),
             dependencies: needed.to_vec(),
-            contents: Contents::None,
-            load_into: None,
+            ..Entry::new(self.next_id(), kind, section)
         });
     }
 }

@@ -173,27 +173,13 @@ fn words(text: &[u8]) -> Vec<(Word, Range<usize>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::{Contents, EntryId, Pass, Section};
+    use crate::archive::{EntryId, Pass, Section};
 
     fn entry_of(kind: &str, create: &str) -> Entry {
         Entry {
-            id: EntryId(1),
-            kind: kind.to_owned(),
-            section: Section::PostData,
             pass: Pass::Privileges,
-            schema: None,
-            name: BString::default(),
-            relation: None,
-            owner: None,
-            owner_target: None,
-            tablespace: None,
-            access_method: None,
             create: create.into(),
-            drop: BString::default(),
-            drop_if_exists: BString::default(),
-            dependencies: Vec::new(),
-            contents: Contents::None,
-            load_into: None,
+            ..Entry::new(EntryId(1), kind, Section::PostData)
         }
     }
 

@@ -59,30 +59,16 @@ pub fn adaptations(entry: &Entry, from: ServerVersion) -> Vec<(u32, BString)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::{Contents, EntryId, Pass, Section};
+    use crate::archive::{EntryId, Section};
 
     #[test]
     fn memberships_of_either_side_of_16() {
         let name = "\"x GRANTED BY y\" TO m GRANTED BY g";
         let adapted = |create: &str, from: u32, to: u32| {
             let mut entry = Entry {
-                id: EntryId(1),
-                kind: "ROLE MEMBERSHIP".to_owned(),
-                section: Section::PreData,
-                pass: Pass::Main,
-                schema: None,
                 name: name.into(),
-                relation: None,
-                owner: None,
-                owner_target: None,
-                tablespace: None,
-                access_method: None,
                 create: create.into(),
-                drop: BString::default(),
-                drop_if_exists: BString::default(),
-                dependencies: Vec::new(),
-                contents: Contents::None,
-                load_into: None,
+                ..Entry::new(EntryId(1), "ROLE MEMBERSHIP", Section::PreData)
             };
             adapt(
                 &mut entry,

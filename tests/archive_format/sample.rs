@@ -138,26 +138,14 @@ impl Sample {
 }
 
 pub fn entry(id: u32, kind: &str, name: &str, contents: Contents) -> Entry {
+    let section = match contents {
+        Contents::None => Section::PreData,
+        _ => Section::Data,
+    };
     Entry {
-        id: EntryId(id),
-        kind: kind.to_owned(),
-        section: match contents {
-            Contents::None => Section::PreData,
-            _ => Section::Data,
-        },
-        pass: Pass::Main,
-        schema: None,
         name: name.into(),
-        relation: None,
-        owner: None,
-        owner_target: None,
-        tablespace: None,
-        access_method: None,
-        load_into: None,
         create: format!("CREATE {kind} {name};\n").into(),
-        drop: Default::default(),
-        drop_if_exists: Default::default(),
-        dependencies: Vec::new(),
         contents,
+        ..Entry::new(EntryId(id), kind, section)
     }
 }

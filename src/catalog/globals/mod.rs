@@ -19,7 +19,7 @@ pub use role::{is_password, password_statement, without_passwords};
 
 use super::kinds::routines::setting_value;
 use super::refuse_unsupported;
-use crate::archive::{Contents, Entry, EntryId, Pass, Section};
+use crate::archive::{Entry, EntryId, Pass, Section};
 use crate::error::{Result, ResultExt};
 use crate::postgres::{Rows, ServerVersion, Session};
 use crate::sql;
@@ -236,23 +236,9 @@ fn entries(globals: Vec<Global>, labels: &HashMap<BString, BString>) -> Vec<Entr
 
 fn entry(id: EntryId, kind: &str, name: BString, create: BString) -> Entry {
     Entry {
-        id,
-        kind: kind.to_owned(),
-        section: Section::PreData,
-        pass: Pass::Main,
-        schema: None,
         name,
-        relation: None,
-        owner: None,
-        owner_target: None,
-        tablespace: None,
-        access_method: None,
         create,
         // what else on the server needs a role or a tablespace, no archive knows
-        drop: BString::default(),
-        drop_if_exists: BString::default(),
-        dependencies: Vec::new(),
-        contents: Contents::None,
-        load_into: None,
+        ..Entry::new(id, kind, Section::PreData)
     }
 }

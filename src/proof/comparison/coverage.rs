@@ -196,27 +196,13 @@ pub fn rows_of_materialized_views(pairs: &[Pair<'_>]) -> Option<Listed> {
 mod tests {
     use super::*;
     use crate::archive::limits::{HEADER_FLAG_WITHOUT_DATA, HEADER_FLAG_WITHOUT_LARGE_OBJECTS};
-    use crate::archive::{ArchiveId, Pass, Section};
+    use crate::archive::{ArchiveId, Section};
 
     fn entry(kind: &str, contents: Contents) -> Entry {
         Entry {
-            id: EntryId(1),
-            kind: kind.to_owned(),
-            section: Section::Data,
-            pass: Pass::Main,
-            schema: None,
             name: "1".into(),
-            relation: None,
-            owner: None,
-            owner_target: None,
-            tablespace: None,
-            access_method: None,
-            create: Default::default(),
-            drop: Default::default(),
-            drop_if_exists: Default::default(),
-            dependencies: Vec::new(),
             contents,
-            load_into: None,
+            ..Entry::new(EntryId(1), kind, Section::Data)
         }
     }
 

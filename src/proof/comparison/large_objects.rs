@@ -240,27 +240,15 @@ fn oids(create: &[u8]) -> Option<Vec<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::{Contents, Pass, Section};
+    use crate::archive::Section;
 
     fn entry(id: u32, kind: &str, name: &str, create: &str, needed: &[u32]) -> Entry {
         Entry {
-            id: EntryId(id),
-            kind: kind.to_owned(),
-            section: Section::Data,
-            pass: Pass::Main,
-            schema: None,
             name: name.into(),
-            relation: None,
             owner: Some("alice".into()),
-            owner_target: None,
-            tablespace: None,
-            access_method: None,
             create: create.into(),
-            drop: BString::default(),
-            drop_if_exists: BString::default(),
             dependencies: needed.iter().copied().map(EntryId).collect(),
-            contents: Contents::None,
-            load_into: None,
+            ..Entry::new(EntryId(id), kind, Section::Data)
         }
     }
 

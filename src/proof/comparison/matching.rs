@@ -367,27 +367,13 @@ fn relation_name(entry: &Entry) -> &BString {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::{Pass, Section};
+    use crate::archive::Section;
 
     fn entry(kind: &str, create: &str) -> Entry {
         Entry {
-            id: EntryId(1),
-            kind: kind.to_owned(),
-            section: Section::PostData,
-            pass: Pass::Main,
-            schema: None,
             name: "s".into(),
-            relation: None,
-            owner: None,
-            owner_target: None,
-            tablespace: None,
-            access_method: None,
             create: create.into(),
-            drop: BString::default(),
-            drop_if_exists: BString::default(),
-            dependencies: Vec::new(),
-            contents: Contents::None,
-            load_into: None,
+            ..Entry::new(EntryId(1), kind, Section::PostData)
         }
     }
 

@@ -427,25 +427,20 @@ mod tests {
 
     fn index() -> Entry {
         Entry {
-            id: crate::archive::EntryId(1),
-            kind: "INDEX".to_owned(),
-            section: crate::archive::Section::PostData,
             pass: crate::archive::Pass::Main,
             schema: Some("s".into()),
             name: "i".into(),
             relation: Some("t".into()),
-            owner: None,
-            owner_target: None,
-            tablespace: None,
             access_method: None,
             create:
                 "CREATE INDEX i ON s.t (a);\nALTER INDEX s.i ALTER COLUMN 1 SET STATISTICS 7;\n"
                     .into(),
-            drop: BString::default(),
-            drop_if_exists: BString::default(),
-            dependencies: Vec::new(),
             contents: crate::archive::Contents::None,
-            load_into: None,
+            ..Entry::new(
+                crate::archive::EntryId(1),
+                "INDEX",
+                crate::archive::Section::PostData,
+            )
         }
     }
 

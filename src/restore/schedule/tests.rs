@@ -18,23 +18,15 @@ pub fn entry(id: u32, kind: &str, name: &str, dependencies: &[u32]) -> Entry {
         _ => (Section::PostData, Contents::None),
     };
     Entry {
-        id: EntryId(id),
-        kind: kind.to_owned(),
-        section,
-        pass: Pass::Main,
         schema: Some("public".into()),
         name: name.into(),
         relation: (kind == "TABLE ATTACH").then(|| name.into()),
-        owner: None,
-        owner_target: None,
-        tablespace: None,
-        access_method: None,
         create: "".into(),
         drop: "".into(),
         drop_if_exists: "".into(),
         dependencies: dependencies.iter().copied().map(EntryId).collect(),
         contents,
-        load_into: None,
+        ..Entry::new(EntryId(id), kind, section)
     }
 }
 

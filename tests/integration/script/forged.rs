@@ -2,7 +2,7 @@
 
 use rdump::archive::{
     ArchiveId, ArchiveWriter, BlockBuilder, Codec, Contents, EndRecord, Entry, EntryId, Header,
-    Pass, Section,
+    Section,
 };
 
 use super::psql_command;
@@ -33,27 +33,16 @@ fn header() -> Header {
 }
 
 fn entry(kind: &str, name: &str, create: &str, contents: Contents) -> Entry {
+    let section = match contents {
+        Contents::None => Section::PreData,
+        _ => Section::Data,
+    };
     Entry {
-        id: EntryId(0),
-        kind: kind.to_owned(),
-        section: match contents {
-            Contents::None => Section::PreData,
-            _ => Section::Data,
-        },
-        pass: Pass::Main,
         schema: Some("public".into()),
         name: name.into(),
-        relation: None,
-        owner: None,
-        owner_target: None,
-        tablespace: None,
-        access_method: None,
         create: create.into(),
-        drop: Default::default(),
-        drop_if_exists: Default::default(),
-        dependencies: Vec::new(),
         contents,
-        load_into: None,
+        ..Entry::new(EntryId(0), kind, section)
     }
 }
 
