@@ -27,6 +27,8 @@ pub struct Catalog {
     pub entries: Vec<Entry>,
     /// Of every object that can have any, in the order of the entries.
     pub privileges: Vec<Privileges>,
+    /// Rows that one COPY must hold, since whoever restores them alone has them checked at its end.
+    pub whole: HashSet<EntryId>,
     /// What the user should know: loops broken, invalid indexes left out.
     pub warnings: Vec<String>,
 }
@@ -104,12 +106,14 @@ async fn order_all(mut reader: Reader<'_>) -> Result<Catalog> {
         mut privileges,
         ..
     } = rendering;
+    let mut whole = HashSet::new();
     if scope.parts.leaves_out_some() {
-        let numbers = prune(&mut entries, &scope.parts, &mut all_warnings);
+        let pruned = prune(&mut entries, &scope.parts, &mut all_warnings);
+        whole = pruned.whole;
         privileges.retain_mut(|of| match of.entry {
             None => true,
             Some(id) => {
-                of.entry = numbers.get(&id).copied();
+                of.entry = pruned.numbers.get(&id).copied();
                 of.entry.is_some()
             }
         });
@@ -118,6 +122,7 @@ async fn order_all(mut reader: Reader<'_>) -> Result<Catalog> {
         version: reader.version,
         entries,
         privileges,
+        whole,
         warnings: all_warnings,
     })
 }

@@ -7,6 +7,7 @@ use bstr::BString;
 
 use super::family::Family;
 use crate::archive::{Contents, Entry, EntryId};
+use crate::sql;
 
 /// What the foreign keys of a database ask of those who load its rows.
 #[derive(Debug, Default)]
@@ -39,6 +40,8 @@ pub(super) fn order_all(entries: &mut [Entry]) -> Order {
     order
 }
 
+const REFER_TO_EACH_OTHER: &str = "refer to each other: unless the target's foreign keys are deferred or dropped, their rows cannot be loaded without --disable-triggers";
+
 fn find(all: &[Entry], chosen: &[Entry]) -> (Order, Waits) {
     let family = Family::of(all);
     let tables: HashMap<EntryId, &Entry> = all
@@ -66,6 +69,14 @@ fn find(all: &[Entry], chosen: &[Entry]) -> (Order, Waits) {
         let referring = rows(&own);
         if others.is_empty() {
             order.whole.extend(&referring);
+            if referring.len() > 1
+                && let (Some(schema), Some(name)) = (&key.schema, &key.relation)
+            {
+                let parts = sql!("partitions of {}", sql::qualified(schema, name));
+                order
+                    .warnings
+                    .push(format!("{parts} {REFER_TO_EACH_OTHER}"));
+            }
         }
         let referred = rows(&others);
         let waited_for = waits.reached(referred.iter().copied());
@@ -81,7 +92,7 @@ fn find(all: &[Entry], chosen: &[Entry]) -> (Order, Waits) {
                     order.whole.insert(from);
                 } else if waits.reached([*to]).contains(&from) {
                     order.warnings.push(format!(
-                        "{} and {} refer to each other: unless the target's foreign keys are deferred or dropped, their rows cannot be loaded without --disable-triggers",
+                        "{} and {} {REFER_TO_EACH_OTHER}",
                         label(data[&from]),
                         label(data[to])
                     ));

@@ -96,15 +96,20 @@ pub async fn run_parallel(
     }
     let mut leader = None;
     while let Some(ended) = running.join_next().await {
-        let (number, session, outcome) =
-            ended.map_err(|error| Error::new(format!("a worker died: {error}")))?;
-        if let Err(error) = outcome {
-            shared.stop();
-            // the others may be building an index for an hour, or wait for rows that never come
-            connector.cancel_all().await;
-            running.shutdown().await;
-            return Err(error);
-        }
+        let ended = match ended {
+            Ok((number, session, outcome)) => outcome.map(|()| (number, session)),
+            Err(error) => Err(Error::new(format!("a worker died: {error}"))),
+        };
+        let (number, session) = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                shared.stop();
+                // the others may be building an index for an hour, or wait for rows that never come
+                connector.cancel_all().await;
+                running.shutdown().await;
+                return Err(error);
+            }
+        };
         if number == 0 {
             leader = Some(session);
         } else {

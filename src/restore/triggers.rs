@@ -92,7 +92,10 @@ async fn unusual<'a>(
                  UNION ALL
                  SELECT p.relid FROM pg_catalog.unnest(ARRAY[{}]::pg_catalog.oid[]) AS root,
                      LATERAL pg_catalog.pg_partition_tree(root) AS p)
-               AND g.tgenabled <> 'O' AND NOT g.tgisinternal
+               AND g.tgenabled <> 'O'
+               -- before 15, what partitions have of their parents' triggers is internal too
+               AND (NOT g.tgisinternal
+                    OR g.tgparentid <> 0 AND NOT pg_catalog.starts_with(g.tgname::pg_catalog.text, 'RI_ConstraintTrigger_'))
              ORDER BY 1, 2, 3",
             sql::join(relations, ", "),
             sql::join(roots, ", ")

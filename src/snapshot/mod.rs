@@ -217,7 +217,7 @@ async fn run_with_leader(
 
     let connections = workers.len() + 1;
     let mut plan = plan(
-        &catalog.entries,
+        &catalog,
         &snapshot,
         connections,
         options.least_slice,
@@ -441,7 +441,13 @@ fn skipped_rows(plan: &Plan) -> KnownRows {
 /// No lock keeps a schema's name: where two schemas have changed places, rows were read under the
 /// wrong names.
 async fn refuse_change(leader: &mut Session, snapshot: &Snapshot) -> Result<()> {
-    match relations::change(leader, &snapshot.relations).await? {
+    // whoever rewrites a catalog does not have to wait for us, nor then others for him
+    leader.execute("SAVEPOINT rdump_look").await?;
+    let change = relations::change(leader, &snapshot.relations).await?;
+    leader
+        .execute("ROLLBACK TO rdump_look; RELEASE rdump_look")
+        .await?;
+    match change {
         None => Ok(()),
         Some(change) => Err(Error::new(format!("{change} while rows were read"))
             .hint("run again, and rename schemas only when no snapshot is being taken")),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bstr::BString;
 
 use crate::error::{Error, Result, ResultExt};
-use crate::postgres::settings::BEGIN_LOOKING;
+use crate::postgres::settings::{BEGIN_LOOKING, set_local};
 use crate::postgres::{Connector, Oid, Session};
 
 /// What it is, its OID, and what must stay the same of it. Array types follow their elements.
@@ -75,6 +75,9 @@ pub async fn refuse_change(
 /// Behind a pooler whose connections are all taken, a transaction does not begin.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Somebody may rewrite a catalog, and may wait for us to do it.
+const LOCK_WAIT: &str = "5s";
+
 /// As a transaction sees them.
 struct Names {
     order: Vec<(BString, Oid)>,
@@ -86,6 +89,7 @@ impl Names {
         let mut session = connector.open().await?;
         let mut begin = BString::from(BEGIN_LOOKING);
         begin.extend_from_slice(settings);
+        begin.extend_from_slice(&set_local("lock_timeout", LOCK_WAIT));
         tokio::time::timeout(PATIENCE, session.execute(&begin))
             .await
             .map_err(|_| Error::new("no transaction could be begun to find out"))??;

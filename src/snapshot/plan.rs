@@ -6,6 +6,7 @@ use bstr::BString;
 
 use super::lock::Snapshot;
 use crate::archive::{Contents, Entry, EntryId};
+use crate::catalog::Catalog;
 use crate::rows::{Cutting, copy_statement};
 use crate::sql;
 
@@ -79,7 +80,7 @@ fn needs(entries: &[Entry], sources: &HashMap<EntryId, usize>) -> HashMap<usize,
 
 /// Plans for so many connections. `standby`: unlogged tables cannot be read.
 pub fn plan(
-    entries: &[Entry],
+    catalog: &Catalog,
     snapshot: &Snapshot,
     jobs: usize,
     least_slice: u64,
@@ -104,6 +105,7 @@ pub fn plan(
 
     let mut plan = Plan::default();
     let mut sources = HashMap::new();
+    let entries = &catalog.entries;
     for entry in entries {
         match &entry.contents {
             // sequences are read together, before
@@ -128,7 +130,11 @@ pub fn plan(
                 }
                 let bytes = relation.map_or(0, |relation| relation.bytes());
                 let slices = match relation {
-                    Some(relation) if relation.splittable && filter.is_empty() => {
+                    Some(relation)
+                        if relation.splittable
+                            && filter.is_empty()
+                            && !catalog.whole.contains(&entry.id) =>
+                    {
                         let blocks = relation.heap_bytes / snapshot.block_size.max(1);
                         cutting.pieces(blocks, bytes)
                     }

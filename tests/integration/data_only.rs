@@ -135,3 +135,29 @@ fn default_privileges_of_the_target_are_told() {
         finished.stderr
     );
 }
+
+/// A large table is cut, but not one that refers to itself: each piece is checked at its end.
+#[test]
+fn a_tree_is_not_cut() {
+    for major in VERSIONS {
+        let source = server(major).create_database("tree");
+        let schema = "CREATE TABLE tree (id int PRIMARY KEY, parent int REFERENCES tree)";
+        source.sql(schema);
+        source.sql(
+            "INSERT INTO tree SELECT i, nullif(i % 40000 + 1, i) FROM generate_series(1, 40000) i",
+        );
+        let folder = Folder::new();
+        let file = folder.file("rows.rdump");
+        let mut options = crate::hooked::options(&file, None);
+        options.scope.parts.no_schema = true;
+        options.least_slice = 64 << 10;
+        options.jobs = 4;
+        crate::hooked::run(&source.conninfo(), &options).expect("a snapshot");
+        let target = server(major).create_database_with("tree", "TEMPLATE template0");
+        target.sql(schema);
+        let archive = std::fs::read(&file).expect("an archive");
+        let mut restore = support::rdump_command(&["restore", "-", "-d", &target.conninfo()]);
+        support::run_ok(&mut restore, &archive);
+        support::assert_same_rows(&source, &target);
+    }
+}

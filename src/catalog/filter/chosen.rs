@@ -143,8 +143,10 @@ pub(super) async fn choose(patterns: &Patterns, session: &mut Session) -> Result
     let schemas = search.schemas(&patterns.schemas, strict).await?;
     let is_system =
         |found: &Found| found.name.starts_with(b"pg_") || found.name == "information_schema";
-    refuse_system("schema", &schemas, is_system)?;
     let must_exist = !patterns.may_find_nothing;
+    if must_exist {
+        refuse_system("schema", &schemas, is_system)?;
+    }
     let mut chosen = Chosen {
         everything: patterns.include_everything(),
         schemas: included(&[&patterns.schemas], ids(schemas), "schemas", must_exist)?,
@@ -157,7 +159,9 @@ pub(super) async fn choose(patterns: &Patterns, session: &mut Session) -> Result
         None => {
             let mut tables = search.relations(&patterns.tables, strict, false).await?;
             tables.extend(search.relations(children, strict, true).await?);
-            refuse_system("relation", &tables, |found| found.oid < FIRST_NORMAL_OID)?;
+            if must_exist {
+                refuse_system("relation", &tables, |found| found.oid < FIRST_NORMAL_OID)?;
+            }
             let patterns = [&patterns.tables, children];
             included(&patterns, ids(tables), "tables", must_exist)?
         }

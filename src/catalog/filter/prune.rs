@@ -1,21 +1,31 @@
 //! Leaving out entries of what is not wanted, when all have been read.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::Parts;
 use crate::archive::{Entry, EntryId, needed_first};
 use crate::catalog::rows_alone;
 
-/// Takes out what `parts` does not take, and numbers the rest anew; returns the new numbers by the old
-/// ones. What needed something that is gone needs what that needed.
+/// What became of the entries.
+pub(in crate::catalog) struct Pruned {
+    /// Of those that are left, by the numbers that they had.
+    pub numbers: HashMap<EntryId, EntryId>,
+    /// Rows that refer to others of the same table, which their one COPY must hold.
+    pub whole: HashSet<EntryId>,
+}
+
+/// Takes out what `parts` does not take, and numbers the rest anew. What needed something that is gone needs what that needed.
 pub(in crate::catalog) fn prune(
     entries: &mut Vec<Entry>,
     parts: &Parts,
     warnings: &mut Vec<String>,
-) -> HashMap<EntryId, EntryId> {
+) -> Pruned {
     let mut all = std::mem::take(entries);
+    let mut whole = HashSet::new();
     if parts.no_schema && parts.takes_rows() {
-        warnings.extend(rows_alone::order_all(&mut all).warnings);
+        let order = rows_alone::order_all(&mut all);
+        warnings.extend(order.warnings);
+        whole = order.whole;
         all = needed_first(all);
     }
     let mut numbers: HashMap<EntryId, EntryId> = HashMap::new();
@@ -43,5 +53,9 @@ pub(in crate::catalog) fn prune(
         }
     }
     *entries = kept;
-    numbers
+    let whole = whole.iter().filter_map(|id| numbers.get(id).copied());
+    Pruned {
+        whole: whole.collect(),
+        numbers,
+    }
 }

@@ -56,6 +56,17 @@ pub async fn begin(
     options: &Options,
     progress: Arc<Progress>,
 ) -> Result<(Report, Last)> {
+    // statements made here are compared with the archive's
+    let beginning = begin_quoted(connector, opened, options, progress);
+    sql::quoting_all(opened.header.quotes_all(), beginning).await
+}
+
+async fn begin_quoted(
+    connector: &Connector,
+    opened: &Opened,
+    options: &Options,
+    progress: Arc<Progress>,
+) -> Result<(Report, Last)> {
     if options.single_transaction {
         return Err(Error::usage(
             "globals cannot be restored in one transaction: CREATE TABLESPACE runs in none",

@@ -86,3 +86,36 @@ fn what_a_list_leaves_out_is_left_alone() {
         assert_same_server(&source, &target, &["-g"]);
     }
 }
+
+/// What is there is compared with texts that have every name in quotes.
+#[test]
+fn a_set_with_all_names_quoted_takes_nothing_away() {
+    for major in support::VERSIONS {
+        let source = fresh(major);
+        source.sql(
+            "postgres",
+            "CREATE ROLE clerk LOGIN PASSWORD 'secret'; CREATE ROLE team; GRANT team TO clerk;
+             ALTER ROLE clerk SET work_mem = '7MB'; ALTER ROLE postgres SET work_mem = '6MB'",
+        );
+        let (_folder, file) = place("set.rdump");
+        let options = ["--all-databases", "--quote-all-identifiers"];
+        snapshot(&source, &file, &options);
+        let target = fresh(major);
+        let whole = "SELECT (SELECT rolpassword FROM pg_authid WHERE rolname = 'clerk'),
+                            (SELECT string_agg(setconfig::text, ' ' ORDER BY setrole::regrole::text)
+                             FROM pg_db_role_setting),
+                            pg_has_role('clerk', 'team', 'MEMBER')";
+        for again in [false, true] {
+            let force: &[&str] = if again { &["--force"] } else { &[] };
+            let finished = restore_ok(&file, &target, force);
+            assert!(!finished.stderr.contains("revoked"), "{}", finished.stderr);
+            let (expected, actual) = (
+                source.query_text("postgres", whole),
+                target.query_text("postgres", whole),
+            );
+            assert_eq!(expected, actual);
+            assert!(actual.starts_with("SCRAM-SHA-256"), "{actual}");
+        }
+        assert_same_server(&source, &target, &["-g"]);
+    }
+}
