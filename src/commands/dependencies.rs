@@ -52,6 +52,13 @@ impl DependencyArguments {
                 )));
             }
         }
+        if let Some(schema) = &self.into_schema
+            && (schema.starts_with("pg_") || schema == "information_schema")
+        {
+            return Err(Error::usage(format!(
+                "schema {schema} is the system's: what is in it is in no backup"
+            )));
+        }
         let name = |name: &Option<String>| name.as_ref().map(|name| name.as_str().into());
         Ok(Some(Dependencies {
             into_schema: name(&self.into_schema),

@@ -166,6 +166,10 @@ impl Chosen {
         let order = match (&opened.rows, is_alone) {
             (Contents::File(_), true) => rows_alone::order(&opened.entries, &mut self.entries),
             // a stream has the rows in the order that it has them
+            (Contents::Stream(_), true) if !self.has_rows_alone => {
+                self.warnings.push(AS_THEY_COME.to_owned());
+                rows_alone::Order::default()
+            }
             _ => rows_alone::Order::default(),
         };
         self.warnings.extend(order.warnings);
@@ -184,6 +188,8 @@ impl Chosen {
         Ok((shared, self.warnings))
     }
 }
+
+const AS_THEY_COME: &str = "rows of a stream are loaded as they come, and tables with foreign keys may come before those that they refer to: restore from a file, or with --disable-triggers";
 
 const EMPTY: &str = "the archive holds no objects: there is nothing to restore";
 

@@ -161,3 +161,38 @@ fn a_tree_is_not_cut() {
         support::assert_same_rows(&source, &target);
     }
 }
+
+/// What the archive does not say of tables may be so: values of identity columns are theirs.
+#[test]
+fn a_script_of_rows_alone_keeps_identities() {
+    for major in VERSIONS {
+        let source = server(major).create_database("identities");
+        let schema = "CREATE TABLE numbered (id int GENERATED ALWAYS AS IDENTITY, t text); CREATE TABLE plain (i int)";
+        source.sql(schema);
+        source.sql("INSERT INTO numbered (t) VALUES ('a'), ('b'); INSERT INTO plain VALUES (1)");
+        let folder = Folder::new();
+        let file = folder.file("rows.rdump");
+        support::rdump_ok(&["snapshot", "-a", "-d", &source.conninfo(), "-f", &file]);
+        let target = server(major).create_database_with("identities", "TEMPLATE template0");
+        target.sql(schema);
+        target.sql(&support::rdump_ok(&["sql", "--inserts", &file]).text());
+        support::assert_same_rows(&source, &target);
+    }
+}
+
+/// A stream brings rows as they come, which is said.
+#[test]
+fn the_order_of_a_stream_is_told() {
+    let source = server(18).create_database("as_they_come");
+    source.sql("CREATE TABLE t (i int); INSERT INTO t VALUES (1)");
+    let folder = Folder::new();
+    let archive = std::fs::read(archive_of(&source, &folder)).expect("an archive");
+    let target = server(18).create_database_with("as_they_come", "TEMPLATE template0");
+    target.sql("CREATE TABLE t (i int)");
+    let mut restore = support::rdump_command(&["restore", "-a", "-", "-d", &target.conninfo()]);
+    let told = support::run_ok(&mut restore, &archive).stderr;
+    assert!(
+        told.contains("rows of a stream are loaded as they come"),
+        "{told}"
+    );
+}

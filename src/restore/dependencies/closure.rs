@@ -148,6 +148,10 @@ impl<'a> Closure<'a> {
         let Some(needed) = self.entry(needed) else {
             return false;
         };
+        // a sequence that a column owns is made without it
+        if entry.kind == "SEQUENCE" && !is_of_identity(entry) && is_table(needed) {
+            return false;
+        }
         if is_part(entry) {
             return !is_part(needed) || needed.relation == entry.relation;
         }

@@ -516,6 +516,7 @@ impl Run<'_> {
             })
             .collect();
         let present = self.present;
+        let mut others = Vec::new();
         for membership in &present.memberships {
             let is_ours = roles.contains(&membership.member)
                 && (roles.contains(&membership.role) || membership.role.starts_with(b"pg_"));
@@ -534,18 +535,33 @@ impl Run<'_> {
             if let Some(grantor) = &membership.grantor {
                 revoke.extend_from_slice(&sql!(" GRANTED BY {}", sql::identifier(grantor)));
             }
-            let outcome = self.session.execute(revoke).await;
-            match outcome {
-                Ok(()) => self
-                    .warnings
-                    .push(format!("membership {tag}, which the archive does not have, was revoked")),
-                Err(error) if self.session.is_lost() => return Err(error),
-                Err(error) => self.warnings.push(format!(
-                    "membership {tag}, which the archive does not have, could not be revoked: {error}"
-                )),
-            }
+            others.push((tag, revoke));
         }
-        Ok(())
+        self.revoke(others).await
+    }
+
+    /// What was granted by means of a membership goes before it: tried again while some of it goes.
+    async fn revoke(&mut self, mut memberships: Vec<(BString, BString)>) -> Result<()> {
+        loop {
+            let (before, mut failed) = (memberships.len(), Vec::new());
+            for (tag, revoke) in memberships {
+                match self.session.execute(&revoke).await {
+                    Ok(()) => self.warnings.push(format!(
+                        "membership {tag}, which the archive does not have, was revoked"
+                    )),
+                    Err(error) if self.session.is_lost() => return Err(error),
+                    Err(error) => failed.push((tag, revoke, error)),
+                }
+            }
+            if failed.len() == before {
+                self.warnings.extend(failed.iter().map(|(tag, _, error)| format!(
+                    "membership {tag}, which the archive does not have, could not be revoked: {error}"
+                )));
+                return Ok(());
+            }
+            let rest = failed.into_iter();
+            memberships = rest.map(|(tag, revoke, _)| (tag, revoke)).collect();
+        }
     }
 }
 

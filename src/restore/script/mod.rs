@@ -180,7 +180,7 @@ fn refuse_unknown_encoding(encoding: &str) -> Result<()> {
 }
 
 /// Rows of these tables may need OVERRIDING SYSTEM VALUE: those that have a column GENERATED ALWAYS
-/// AS IDENTITY, and their partitions.
+/// AS IDENTITY, and their partitions; and those of which the archive does not say it.
 fn tables_with_identity(entries: &[Entry]) -> HashSet<EntryId> {
     let is_always = |entry: &&Entry| {
         entry.kind == "SEQUENCE"
@@ -195,12 +195,15 @@ fn tables_with_identity(entries: &[Entry]) -> HashSet<EntryId> {
         .filter(is_always)
         .flat_map(|entry| family.trees_of(entry))
         .collect();
+    let tables = entries.iter().filter(|entry| entry.kind == "TABLE");
+    let tables: HashSet<EntryId> = tables.map(|entry| entry.id).collect();
     entries
         .iter()
         .filter(|entry| is_data(entry))
         .filter(|entry| {
             let own = family.trees_of(entry);
             own.iter().any(|tree| trees.contains(tree))
+                || !entry.dependencies.iter().any(|id| tables.contains(id))
         })
         .map(|entry| entry.id)
         .collect()

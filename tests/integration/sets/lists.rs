@@ -119,3 +119,27 @@ fn a_set_with_all_names_quoted_takes_nothing_away() {
         assert_same_server(&source, &target, &["-g"]);
     }
 }
+
+/// Since 16, what was granted by means of a membership hangs on it.
+#[test]
+fn memberships_that_hang_on_each_other_are_revoked() {
+    let source = fresh(18);
+    let roles = "CREATE ROLE x1; CREATE ROLE x2; CREATE ROLE x3; CREATE ROLE a4";
+    source.sql("postgres", roles);
+    let (_folder, file) = place("globals.rdump");
+    snapshot(&source, &file, &["-g"]);
+    let target = fresh(18);
+    target.sql("postgres", roles);
+    target.sql(
+        "postgres",
+        "GRANT x2 TO x1 WITH ADMIN OPTION; GRANT x2 TO x3 WITH ADMIN OPTION GRANTED BY x1;
+         GRANT x2 TO a4 GRANTED BY x3",
+    );
+    let finished = restore_ok(&file, &target, &[]);
+    assert!(
+        !finished.stderr.contains("could not be revoked"),
+        "{}",
+        finished.stderr
+    );
+    assert_same_server(&source, &target, &["-g"]);
+}

@@ -403,6 +403,15 @@ fn heirs_and_what_depends_on_the_table_itself() {
         _folder: folder,
     };
     let target = case.copy();
+    for system in ["pg_catalog", "information_schema", "pg_mine"] {
+        let refused = case.restore(&target, &["-t", "child", "--into-schema", system]);
+        assert_eq!(refused.code, 2, "{}", refused.stderr);
+        assert!(
+            refused.stderr.contains("is the system's"),
+            "{}",
+            refused.stderr
+        );
+    }
     let refused = case.restore(&target, &["-t", "child", "--into-schema", "old"]);
     assert_eq!(refused.code, 1, "{}", refused.stderr);
     assert!(

@@ -155,3 +155,25 @@ fn rows_of_a_partition_alone_go_into_it() {
         assert_eq!(rows("shop.h"), "90");
     }
 }
+
+/// Its numbers come from a sequence that its parent's column owns.
+#[test]
+fn a_partition_alone_with_a_sequence_of_its_parent() {
+    for major in VERSIONS {
+        let case = case_of(
+            server(major).create_database("tables"),
+            "CREATE SCHEMA shop;
+             CREATE TABLE shop.log (id serial, day date NOT NULL) PARTITION BY RANGE (day);
+             CREATE TABLE shop.log_1 PARTITION OF shop.log FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
+             CREATE TABLE shop.log_rest PARTITION OF shop.log DEFAULT;
+             INSERT INTO shop.log (day) SELECT date '2020-05-01' + i FROM generate_series(1, 600) i",
+        );
+        let target = case.empty();
+        case.restore_ok(&target, &["-t", "log_1"]);
+        let there = "SELECT string_agg(relname, ' ' ORDER BY relname)
+                     FROM pg_class WHERE relnamespace = 'shop'::regnamespace";
+        assert_eq!(target.query_text(there), "log_1 log_id_seq");
+        let next = "INSERT INTO shop.log_1 (day) VALUES ('2020-06-01') RETURNING id";
+        assert_eq!(target.query_text(next), "601");
+    }
+}
