@@ -121,6 +121,21 @@ impl Entry {
             _ => false,
         }
     }
+
+    /// Whether it is what `-t` chooses: a relation but for an index, or what it holds.
+    pub fn is_of_relation(&self) -> bool {
+        matches!(
+            self.kind.as_str(),
+            "TABLE"
+                | "TABLE DATA"
+                | "VIEW"
+                | "FOREIGN TABLE"
+                | "MATERIALIZED VIEW"
+                | "MATERIALIZED VIEW DATA"
+                | "SEQUENCE"
+                | "SEQUENCE SET"
+        )
+    }
 }
 
 /// Keeps an order as far as dependencies allow: what an entry needs moves to just before it.

@@ -45,12 +45,15 @@ pub async fn read_with(
     scope: &Scope,
 ) -> Result<Catalog> {
     let mut reader = Reader::new(session, scope).await?;
-    let (ahead, questions) = ahead::asking(vec![
+    let mut queries = vec![
         kinds::constraint::keys_query(&reader),
         kinds::foreign_key::query(&reader),
         DEPENDENCIES.to_owned(),
         COMMENTS.to_owned(),
-    ]);
+    ];
+    // these lock tables: where somebody waits for one, the others have been asked already
+    queries.extend(kinds::index::queries(&reader));
+    let (ahead, questions) = ahead::asking(queries);
     reader.ahead = ahead;
     let (catalog, helped) = tokio::join!(order_all(reader), questions.ask(helper));
     let catalog = catalog?;

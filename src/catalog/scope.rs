@@ -168,26 +168,13 @@ impl Scope {
         if !(patterns.tables.is_empty() && patterns.tables_and_children.is_empty()) {
             let relations = entries
                 .iter()
-                .filter(|entry| is_relation(&entry.kind))
+                .filter(|entry| entry.is_of_relation())
                 .filter_map(|entry| Some((entry.schema.clone()?, entry.name.clone())));
             patterns.relations = Some(relations.collect());
         }
         patterns.may_find_nothing = true;
         self
     }
-}
-
-fn is_relation(kind: &str) -> bool {
-    matches!(
-        kind,
-        "TABLE"
-            | "TABLE DATA"
-            | "VIEW"
-            | "FOREIGN TABLE"
-            | "MATERIALIZED VIEW"
-            | "SEQUENCE"
-            | "SEQUENCE SET"
-    )
 }
 
 /// As a command line has them, for messages: `--schema sales --no-comments`.

@@ -30,11 +30,26 @@ pub struct DependencyArguments {
     as_name: Option<String>,
 }
 
+/// The server would take a longer one for another, which may exist.
+pub fn refuse_bad_length(flag: &str, name: &str) -> Result<()> {
+    match name.len() {
+        1..=63 => Ok(()),
+        _ => Err(Error::usage(format!(
+            "{flag} takes a name of 1 to 63 bytes"
+        ))),
+    }
+}
+
 impl DependencyArguments {
     /// None: the filters choose what they choose, and nothing more.
     pub fn dependencies(&self, selection: &Selection) -> Result<Option<Dependencies>> {
         if !self.with_dependencies {
             return Ok(None);
+        }
+        if selection.parts.is_of_some_sections() || selection.parts.no_schema {
+            return Err(Error::usage(
+                "--with-dependencies brings back all of a table: neither --section nor a restore without definitions goes with it",
+            ));
         }
         if !selection.is_of_a_part() {
             return Err(Error::usage("--with-dependencies needs something chosen")
@@ -44,12 +59,8 @@ impl DependencyArguments {
             ("--into-schema", &self.into_schema),
             ("--as", &self.as_name),
         ] {
-            if let Some(name) = name
-                && (name.is_empty() || name.len() > 63)
-            {
-                return Err(Error::usage(format!(
-                    "{flag} takes a name of 1 to 63 bytes"
-                )));
+            if let Some(name) = name {
+                refuse_bad_length(flag, name)?;
             }
         }
         if let Some(schema) = &self.into_schema

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use bstr::BString;
 use clap::Args;
 
+use super::inputs::{FILTER, Input};
 use super::replay::ReplayArguments;
 use super::selection::{PartArguments, Statistics};
 use crate::catalog::Scope;
@@ -83,7 +84,8 @@ pub struct FilterArguments {
     #[arg(long)]
     load_via_partition_root: bool,
 
-    /// Names, definitions and rows in this encoding; the database's own if not given
+    /// Names, definitions and rows in this encoding, one that a database can have; the database's own
+    /// if not given
     #[arg(short = 'E', long, value_name = "ENCODING", help_heading = "Reading")]
     encoding: Option<String>,
     /// Take over this snapshot, which another session has exported
@@ -134,6 +136,12 @@ impl FilterArguments {
             no_toast_compression: self.no_toast_compression,
             enable_row_security: self.enable_row_security,
         })
+    }
+
+    /// The files that choose.
+    pub fn inputs(&self) -> Vec<Input<'_>> {
+        let files = self.filters.iter();
+        files.map(|path| (FILTER, path.as_path())).collect()
     }
 
     pub fn reading(&self) -> Reading {

@@ -1,10 +1,22 @@
-//! SIGINT, SIGTERM and SIGHUP end a run in order: the server's queries are cancelled, and what was not
-//! complete is removed.
+//! SIGINT, SIGTERM, SIGQUIT and SIGHUP end a run in order: the server's queries are cancelled, and
+//! what was not complete is removed.
 
+use std::io;
+
+use nix::libc::SIGXFSZ;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::{Error, Outcome, Result};
 use crate::postgres::Connector;
+
+/// A file that grows over the limit of the process (`ulimit -f`) is then an error of the write, and
+/// no end of the process. A handler does that: programs that are started would inherit an ignored
+/// signal.
+pub fn survive_file_limits() -> Result<()> {
+    signal(SignalKind::from_raw(SIGXFSZ))
+        .map(drop)
+        .map_err(cannot_watch)
+}
 
 /// Runs to the end or to a signal.
 pub async fn or_cancelled<T>(
@@ -38,10 +50,9 @@ pub async fn or_cancelled_if<T>(
 
 /// Watches from now on; comes to its end with the number of the first signal that ends a run.
 pub fn signalled() -> Result<impl Future<Output = u8>> {
-    let cannot_watch =
-        |error: std::io::Error| Error::new(format!("could not watch signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_watch)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot_watch)?;
+    let mut quit = signal(SignalKind::quit()).map_err(cannot_watch)?;
     // under nohup it is to go on
     let mut hangup = match is_ignored(1) {
         true => None,
@@ -57,9 +68,14 @@ pub fn signalled() -> Result<impl Future<Output = u8>> {
         tokio::select! {
             _ = interrupt.recv() => 2,
             _ = terminate.recv() => 15,
+            _ = quit.recv() => 3,
             _ = hung_up => 1,
         }
     })
+}
+
+fn cannot_watch(error: io::Error) -> Error {
+    Error::new(format!("could not watch signals: {error}"))
 }
 
 /// Whether whoever started us had a signal ignored, as the kernel knows it.

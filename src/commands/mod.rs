@@ -5,6 +5,7 @@ mod connection;
 mod demo;
 mod dependencies;
 mod filters;
+mod inputs;
 mod interrupt;
 mod member;
 mod output;
@@ -99,6 +100,7 @@ fn run(command: Command) -> Result<()> {
         .build()
         .map_err(|error| Error::new(format!("could not start the runtime: {error}")))?;
     let outcome = runtime.block_on(async {
+        interrupt::survive_file_limits()?;
         match command {
             Command::Snapshot(arguments) => arguments.run().await,
             Command::Restore(arguments) => arguments.run().await,

@@ -8,7 +8,8 @@ use bstr::BString;
 use clap::Args;
 
 use super::connection::ConnectionArguments;
-use super::dependencies::DependencyArguments;
+use super::dependencies::{DependencyArguments, refuse_bad_length};
+use super::inputs;
 use super::interrupt::or_cancelled_if;
 use super::member::MemberArguments;
 use super::output::{OutputArguments, bytes, print_json, tell};
@@ -79,16 +80,18 @@ impl Arguments {
             ));
         }
         let from_stdin = self.file.as_os_str() == "-";
-        if self.list && from_stdin {
-            return Err(Error::usage(
-                "-l needs a file: a stream can be read only once",
-            ));
+        if self.list {
+            inputs::refuse_stream("-l", &self.file)?;
         }
+        inputs::refuse_shared_stdin(&self.selection.inputs(&self.file))?;
         if !self.list && self.connection.dbname.is_none() {
             return Err(Error::usage("no target database")
                 .hint("name it with -d; with -C, name any database to connect to first"));
         }
         let selection = self.selection.selection()?;
+        if let Some(name) = &self.database_name {
+            refuse_bad_length("--database-name", name)?;
+        }
         let mut options = Options {
             jobs: usize::from(self.parallel.unwrap_or(2)),
             selection,
@@ -147,8 +150,9 @@ impl Arguments {
         drop(watching);
         // a run that a signal ends does not come to say it itself
         let report = report.map_err(|error| match dependencies {
-            Some(wanted) if error.exit_code() > 128 => wanted.left_behind(error),
-            _ => error,
+            _ if error.exit_code() <= 128 => error,
+            Some(wanted) => wanted.left_behind(error),
+            None => tell_members(error, &progress.members()),
         });
         match report? {
             Restored::Archive(report) => {
@@ -266,7 +270,7 @@ impl Arguments {
                     "member": member,
                     "entry": failure.entry.0,
                     "object": failure.object,
-                    "doing": failure.doing,
+                    "doing": failure.doing.to_string(),
                     "message": failure.message,
                     "hint": failure.hint,
                 }));
@@ -317,4 +321,21 @@ impl Arguments {
             elapsed.as_secs_f64()
         ));
     }
+}
+
+/// What a signal leaves of a set.
+fn tell_members(error: Error, begun: &[String]) -> Error {
+    let Some((at, before)) = begun.split_last() else {
+        return error;
+    };
+    let before = match before {
+        [] => String::new(),
+        before => format!(
+            "restored before, as far as that went: {}; ",
+            before.join(", ")
+        ),
+    };
+    error.hint(format!(
+        "{before}{at} may be restored in part; nothing behind it was begun"
+    ))
 }

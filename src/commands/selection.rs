@@ -1,11 +1,13 @@
 //! Flags that choose what of an archive is replayed, for every command that replays one; with the
 //! names and meanings of pg_restore.
 
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use bstr::BString;
 use clap::{Args, ValueEnum};
 
+use super::inputs::{ARCHIVE, FILTER, Input, LIST};
 use crate::archive::Section;
 use crate::catalog::filter::Parts;
 use crate::catalog::filter::file::{self, Command, ObjectType};
@@ -137,7 +139,7 @@ pub struct SelectionArguments {
     /// Fail where the archive has nothing of a name that is given
     #[arg(long)]
     pub strict_names: bool,
-    /// Only the entries that this file lists, in its order as far as dependencies allow
+    /// Only the entries that this file lists, in its order as far as dependencies allow; - for standard input
     #[arg(short = 'L', long, value_name = "FILE")]
     pub use_list: Option<PathBuf>,
 
@@ -145,15 +147,39 @@ pub struct SelectionArguments {
     pub parts: PartArguments,
 }
 
+fn read_list(path: &Path) -> Result<Vec<u8>> {
+    if path.as_os_str() != "-" {
+        return std::fs::read(path).map_err(|error| {
+            Error::new(format!("could not read \"{}\": {error}", path.display()))
+        });
+    }
+    let mut text = Vec::new();
+    std::io::stdin()
+        .lock()
+        .read_to_end(&mut text)
+        .map_err(|error| {
+            Error::new(format!(
+                "could not read the list from standard input: {error}"
+            ))
+        })?;
+    Ok(text)
+}
+
 impl SelectionArguments {
+    /// The archive, and the files that choose of it.
+    pub fn inputs<'a>(&'a self, archive: &'a Path) -> Vec<Input<'a>> {
+        let mut inputs = vec![(ARCHIVE, archive)];
+        inputs.extend(self.use_list.iter().map(|path| (LIST, path.as_path())));
+        inputs.extend(self.filters.iter().map(|path| (FILTER, path.as_path())));
+        inputs
+    }
+
     /// Reads the list and the filter files as well.
     pub fn selection(&self) -> Result<Selection> {
         let listed = match &self.use_list {
             None => None,
             Some(path) => {
-                let text = std::fs::read(path).map_err(|error| {
-                    Error::new(format!("could not read \"{}\": {error}", path.display()))
-                })?;
+                let text = read_list(path)?;
                 Some(parse_list(&String::from_utf8_lossy(&text))?)
             }
         };

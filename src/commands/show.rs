@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::inputs;
 use super::member::MemberArguments;
 use super::selection::SelectionArguments;
 use crate::archive::{Content, Entry, RandomReader, SetReader};
@@ -42,6 +43,8 @@ impl Arguments {
             quiet: self.quiet,
             verbose: self.verbose,
         };
+        inputs::refuse_stream("show", &self.file)?;
+        inputs::refuse_shared_stdin(&self.selection.inputs(&self.file))?;
         let selection = self.selection.selection()?;
         print_as(&self.file, &self.member.choice(), form, &selection)
     }

@@ -9,6 +9,7 @@ use clap::Args;
 use super::cluster::ClusterArguments;
 use super::connection::ConnectionArguments;
 use super::filters::FilterArguments;
+use super::inputs;
 use super::interrupt::or_cancelled_if;
 use super::output::{OutputArguments, bytes, print_json};
 use crate::archive::Codec;
@@ -66,6 +67,9 @@ impl Arguments {
             return Err(Error::usage("--json and -f - both want standard output")
                 .hint("write the archive to a file, or leave out --json"));
         }
+        let read = self.filters.inputs();
+        inputs::refuse_shared_stdin(&read)?;
+        inputs::refuse_own_input(&read, &self.file)?;
         let scope = self.filters.scope()?;
         let options = Options {
             output: if to_stdout {

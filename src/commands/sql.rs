@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::inputs;
 use super::interrupt::signalled;
 use super::member::MemberArguments;
 use super::output::{OutputArguments, bytes, print_json};
@@ -96,13 +97,15 @@ impl Arguments {
     pub async fn run(self) -> Result<()> {
         let from_stdin = self.archive.as_os_str() == "-";
         let to_stdout = self.file.as_os_str() == "-";
+        let read = self.selection.inputs(&self.archive);
+        if self.list {
+            inputs::refuse_stream("-l", &self.archive)?;
+        } else {
+            inputs::refuse_own_input(&read, &self.file)?;
+        }
+        inputs::refuse_shared_stdin(&read)?;
         let selection = self.selection.selection()?;
         if self.list {
-            if from_stdin {
-                return Err(Error::usage(
-                    "-l needs a file: a stream can be read only once",
-                ));
-            }
             return show::print(&self.archive, &self.member.choice(), false, &selection);
         }
         if to_stdout && self.output.json {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::connection::ConnectionArguments;
+use super::inputs;
 use super::interrupt::or_cancelled;
 use super::member::MemberArguments;
 use super::output::{OutputArguments, bytes, print, print_json};
@@ -70,6 +71,7 @@ pub struct Arguments {
 
 impl Arguments {
     pub async fn run(self) -> Result<()> {
+        inputs::refuse_stream("verify", &self.file)?;
         self.check_file().await?;
         match &self.against {
             Some(conninfo) => self.compare(conninfo).await,

@@ -91,8 +91,7 @@ impl KnownSettings {
         !NOT_EVERYWHERE.contains(&name) || self.names.contains(name)
     }
 
-    /// Statements for a transaction that reads definitions and rows. Names and rows come in the
-    /// database's own encoding, which can represent whatever is in it.
+    /// Statements for a transaction that reads definitions and rows, in this encoding.
     pub fn for_reading(&self, encoding: &str) -> bstr::BString {
         let mut text = set_local("client_encoding", encoding);
         for (name, value) in READING_SETTINGS.iter().chain(ROW_SETTINGS) {
@@ -116,6 +115,48 @@ pub fn refuse_unknown(recorded: &[(String, String)]) -> Result<()> {
             "the rows of the archive were written under a setting that this version does not know: {name:?}"
         ))
         .hint("use the version of rdump that wrote the archive, or a newer one")),
+    }
+}
+
+/// Quoting, psql's lexer and what reads arrays here rely on encodings of which no byte within a
+/// character is ASCII. Those that a database can have are; of those that a client alone can have,
+/// some have a backslash there.
+pub fn is_server_encoding(encoding: &str) -> bool {
+    const OTHERS: [&str; 12] = [
+        "SQL_ASCII",
+        "EUC_JP",
+        "EUC_CN",
+        "EUC_KR",
+        "EUC_TW",
+        "EUC_JIS_2004",
+        "UTF8",
+        "MULE_INTERNAL",
+        "KOI8R",
+        "KOI8U",
+        "WIN866",
+        "WIN874",
+    ];
+    const NUMBERED: [(&str, std::ops::RangeInclusive<u32>); 3] = [
+        ("LATIN", 1..=10),
+        ("WIN", 1250..=1258),
+        ("ISO_8859_", 5..=8),
+    ];
+    let is_numbered = NUMBERED.iter().any(|(name, numbers)| {
+        let number = encoding
+            .strip_prefix(name)
+            .and_then(|text| text.parse().ok());
+        number.is_some_and(|number| numbers.contains(&number))
+    });
+    is_numbered || OTHERS.contains(&encoding)
+}
+
+/// An archive's header may name any.
+pub fn refuse_unknown_encoding(encoding: &str) -> Result<()> {
+    match is_server_encoding(encoding) {
+        true => Ok(()),
+        false => Err(Error::new(format!(
+            "the archive has an encoding that no database has: {encoding:?}"
+        ))),
     }
 }
 

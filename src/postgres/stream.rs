@@ -154,7 +154,8 @@ impl FrameStream {
         let start = self.start;
         let mut sent = 0;
         let outcome = poll_fn(move |context| {
-            if *end < buffer.len() {
+            // until it is pending, so that somebody wakes us
+            while *end < buffer.len() {
                 let mut space = ReadBuf::new(&mut buffer[*end..]);
                 match Pin::new(&mut *transport).poll_read(context, &mut space) {
                     Poll::Ready(Ok(())) => {
@@ -168,7 +169,7 @@ impl FrameStream {
                         }
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(lost(&error.to_string()))),
-                    Poll::Pending => {}
+                    Poll::Pending => break,
                 }
             }
             while sent < bytes.len() {

@@ -1,6 +1,7 @@
 //! How far a run is: numbers that workers add to and a display reads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::postgres::blockers::Blocker;
@@ -15,6 +16,7 @@ pub struct Progress {
     written: AtomicU64,
     tables_total: AtomicU64,
     bytes_expected: AtomicU64,
+    members: Mutex<Vec<String>>,
 }
 
 /// Where lines go.
@@ -47,6 +49,7 @@ impl Default for Progress {
             written: AtomicU64::new(0),
             tables_total: AtomicU64::new(0),
             bytes_expected: AtomicU64::new(0),
+            members: Mutex::default(),
         }
     }
 }
@@ -93,6 +96,16 @@ impl Progress {
         if let Some(log) = &self.log {
             log(&line());
         }
+    }
+
+    /// Of a set: what is restored from now on.
+    pub fn begin_member(&self, name: &str) {
+        self.members().push(name.to_owned());
+    }
+
+    /// Those begun, in order.
+    pub fn members(&self) -> MutexGuard<'_, Vec<String>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn expect(&self, tables: u64, bytes: u64) {

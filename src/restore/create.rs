@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::selection::label;
-use super::{Failure, Options};
+use super::{Doing, Failure, Options};
 use crate::archive::{Contents, Entry, EntryId};
 use crate::error::{Error, Result};
 use crate::postgres::settings::set;
@@ -66,23 +66,28 @@ impl Shared {
     }
 
     /// Notes a failed entry. An error if the whole restore must end with it.
-    pub fn failed(&self, entry: &Entry, doing: &str, error: Error) -> Result<()> {
+    pub fn failed(&self, entry: &Entry, doing: Doing, error: Error) -> Result<()> {
         let failure = Failure {
             entry: entry.id,
             object: label(entry),
-            doing: doing.to_owned(),
+            doing,
             message: error.to_string(),
             hint: error.hint_text().map(str::to_owned),
         };
-        let must_end = self.options.exit_on_error
-            || self.options.single_transaction
-            || self.options.transaction_size.is_some();
+        let must_end = self.ends_with_an_error();
         lock(&self.failures).push(failure);
         if must_end {
             self.stop();
             return Err(error.context(format!("{} ({doing})", label(entry))));
         }
         Ok(())
+    }
+
+    /// Whether the first error is the last.
+    fn ends_with_an_error(&self) -> bool {
+        self.options.exit_on_error
+            || self.options.single_transaction
+            || self.options.transaction_size.is_some()
     }
 
     pub fn stop(&self) {
@@ -105,8 +110,18 @@ impl Shared {
         if entry.contents != Contents::LargeObjects {
             return None;
         }
-        let needed = entry.dependencies.iter().filter_map(|id| self.entry(*id));
-        needed.into_iter().find(|needed| self.has_failed(needed))
+        let mut needed = entry.dependencies.iter().filter_map(|id| self.entry(*id));
+        needed.find(|needed| self.has_failed_at(needed, Doing::Creating))
+    }
+
+    /// The definition of the table that an entry has rows of.
+    fn table_of(&self, entry: &Entry) -> Option<&Entry> {
+        let mut needed = entry.dependencies.iter().filter_map(|id| self.entry(*id));
+        needed.find(|table| {
+            table.kind == "TABLE"
+                && table.schema == entry.schema
+                && Some(&table.name) == entry.relation.as_ref()
+        })
     }
 
     /// Under --no-data-for-failed-tables, the table that could not be created, if it is so.
@@ -114,15 +129,8 @@ impl Shared {
         if !self.options.no_data_for_failed_tables {
             return None;
         }
-        let needed = entry.dependencies.iter().filter_map(|id| self.entry(*id));
-        needed.into_iter().find(|table| {
-            table.kind == "TABLE"
-                && table.schema == entry.schema
-                && Some(&table.name) == entry.relation.as_ref()
-                && lock(&self.failures)
-                    .iter()
-                    .any(|failure| failure.entry == table.id && failure.doing == CREATING)
-        })
+        let table = self.table_of(entry);
+        table.filter(|table| self.has_failed_at(table, Doing::Creating))
     }
 
     pub fn loaded(&self, rows: u64) {
@@ -137,26 +145,22 @@ impl Shared {
     /// Whether all rows of its table are from here: this run made the table, and no extension put
     /// anything into it, nor partitions that share a way in.
     pub fn may_empty(&self, entry: &Entry) -> bool {
-        let made_here = |table: &Entry| {
-            table.kind == "TABLE"
-                && !table.create.is_empty()
-                && !lock(&self.failures)
-                    .iter()
-                    .any(|failure| failure.entry == table.id && failure.doing == CREATING)
-        };
+        let made_here =
+            |table: &Entry| !table.create.is_empty() && !self.has_failed_at(table, Doing::Creating);
         entry.load_into.is_none()
             && matches!(entry.contents, Contents::Rows { .. })
-            && entry
-                .dependencies
-                .iter()
-                .filter_map(|id| self.entry(*id))
-                .any(made_here)
+            && self.table_of(entry).is_some_and(made_here)
     }
 
-    pub fn has_failed(&self, entry: &Entry) -> bool {
+    /// Whether some of its rows are missing.
+    pub fn has_lost_rows(&self, entry: &Entry) -> bool {
+        self.has_failed_at(entry, Doing::Loading)
+    }
+
+    fn has_failed_at(&self, entry: &Entry, doing: Doing) -> bool {
         lock(&self.failures)
             .iter()
-            .any(|failure| failure.entry == entry.id)
+            .any(|failure| failure.entry == entry.id && failure.doing == doing)
     }
 }
 
@@ -175,9 +179,6 @@ pub fn heed(session: &mut Session, shared: &Shared, entry: &Entry) {
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// What a failed creation is told as.
-const CREATING: &str = "creating it";
 
 /// A connection that is gone cannot run what is left.
 fn is_lost(session: &Session, error: &Error) -> bool {
@@ -222,15 +223,47 @@ pub async fn create(
     }
     .await;
     if let Err(error) = outcome {
-        return after_failure(session, shared, entry, CREATING, error).await;
+        let by_itself = !shared.ends_with_an_error() && !is_lost(session, &error);
+        after_failure(session, shared, entry, Doing::Creating, error).await?;
+        if entry.kind == "ACL" && by_itself {
+            grant_one_by_one(session, shared, entry).await?;
+            heed(session, shared, entry);
+        }
+        return Ok(());
     }
     heed(session, shared, entry);
     if let Some(hand_over) = hand_over(shared, entry)
         && let Err(error) = session.execute(hand_over).await
     {
-        return after_failure(session, shared, entry, "setting its owner", error).await;
+        return after_failure(session, shared, entry, Doing::SettingOwner, error).await;
     }
     count(session, shared).await
+}
+
+/// What of an object's privileges can be granted, where not all can. At least one fails again, which
+/// is told with the entry.
+async fn grant_one_by_one(session: &mut Session, shared: &Shared, entry: &Entry) -> Result<()> {
+    const RESET: &[u8] = b"RESET ROLE;";
+    let mut as_another = false;
+    for statement in sql::statements(&entry.create) {
+        // not in the name of another than the grantor, who could not be taken on
+        if as_another && statement != RESET {
+            continue;
+        }
+        as_another = false;
+        if let Err(error) = session.execute(statement).await {
+            if is_lost(session, &error) {
+                return Err(error);
+            }
+            as_another = statement.starts_with(b"SET ROLE ");
+        }
+    }
+    session.execute(RESET).await?;
+    if let Some(role) = &shared.role {
+        let take = sql!("SET ROLE {}", sql::identifier(role));
+        session.execute(take).await?;
+    }
+    Ok(())
 }
 
 /// Of --transaction-size: ends the transaction once it is full, and begins another. Without it, and
@@ -252,7 +285,7 @@ pub async fn after_failure(
     session: &mut Session,
     shared: &Shared,
     entry: &Entry,
-    doing: &str,
+    doing: Doing,
     error: Error,
 ) -> Result<()> {
     if is_lost(session, &error) {

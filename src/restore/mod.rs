@@ -38,7 +38,7 @@ pub use triggers::DisabledTriggers;
 use crate::archive::{Content, EntryId, Header};
 use crate::catalog::roles::RoleMap;
 use crate::error::{Error, Outcome, Result};
-use crate::postgres::settings::{refuse_unknown, set};
+use crate::postgres::settings::{refuse_unknown, refuse_unknown_encoding, set};
 use crate::postgres::{Connector, Session};
 use crate::report::{Cancellation, LOCK_PATIENCE, Progress, telling_lock_waits};
 use crate::sql;
@@ -135,10 +135,43 @@ fn of_one_database() -> Error {
 pub struct Failure {
     pub entry: EntryId,
     pub object: String,
-    /// "creating it", "loading its rows".
-    pub doing: String,
+    pub doing: Doing,
     pub message: String,
     pub hint: Option<String>,
+}
+
+/// What was being done to an entry when it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    Dropping,
+    Creating,
+    /// Roles and tablespaces, which may be there already.
+    CreatingOrAltering,
+    SettingOwner,
+    DisablingTriggers,
+    Loading,
+    Emptying,
+}
+
+impl Doing {
+    /// Whether what the entry holds is missing, in full or in part.
+    fn loses_contents(self) -> bool {
+        matches!(self, Doing::Creating | Doing::Loading | Doing::Emptying)
+    }
+}
+
+impl std::fmt::Display for Doing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Doing::Dropping => "dropping it",
+            Doing::Creating => "creating it",
+            Doing::CreatingOrAltering => "creating or altering it",
+            Doing::SettingOwner => "setting its owner",
+            Doing::DisablingTriggers => "disabling its triggers",
+            Doing::Loading => "loading its rows",
+            Doing::Emptying => "emptying it",
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -252,6 +285,7 @@ const SETTINGS: &[(&str, &str)] = &[
 /// Settings of every connection of a restore.
 async fn prepare(session: &mut Session, header: &Header) -> Result<()> {
     refuse_unknown(&header.settings)?;
+    refuse_unknown_encoding(&header.encoding)?;
     let version = session.version()?;
     let mut text = set("client_encoding", &header.encoding);
     let mut settings = SETTINGS.to_vec();
@@ -275,14 +309,22 @@ async fn prepare(session: &mut Session, header: &Header) -> Result<()> {
 impl Report {
     /// Exit code 3 if something was left out.
     pub fn into_result(self) -> Result<Report> {
-        let failed: HashSet<EntryId> = self.failures.iter().map(|failure| failure.entry).collect();
-        match failed.len() {
-            0 => Ok(self),
-            count => Err(Error::new(format!(
-                "{count} of {} entries could not be restored",
-                self.entries
-            ))
-            .outcome(Outcome::Partial)),
+        let (dropping, others): (Vec<&Failure>, Vec<&Failure>) = self
+            .failures
+            .iter()
+            .partition(|failure| failure.doing == Doing::Dropping);
+        let failed: HashSet<EntryId> = others.iter().map(|failure| failure.entry).collect();
+        let mut told = Vec::new();
+        if !failed.is_empty() {
+            let (count, all) = (failed.len(), self.entries);
+            told.push(format!("{count} of {all} entries could not be restored"));
+        }
+        if !dropping.is_empty() {
+            told.push(format!("{} could not be dropped before", dropping.len()));
+        }
+        match told.is_empty() {
+            true => Ok(self),
+            false => Err(Error::new(told.join(", ")).outcome(Outcome::Partial)),
         }
     }
 }

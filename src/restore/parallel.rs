@@ -3,11 +3,12 @@
 //! Workers take from one queue of loads first, since whole tables let their indexes start, then
 //! from the schedule. A data entry is over when all its loads are, and no more can come.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Mutex;
 
 use tokio::sync::Notify;
 
+use super::Doing;
 use super::create::{self, Place, Shared, after_failure, create, heed, lock};
 use super::load::load;
 use super::schedule::{Schedule, Step, is_data};
@@ -201,25 +202,24 @@ impl Parallel {
         let mut taken = 0;
         if let Some(missing) = shared
             .not_created(entry)
-            .filter(|_| !shared.has_failed(entry))
+            .filter(|_| !shared.has_lost_rows(entry))
         {
             let error = Error::new(format!(
                 "not loaded: {} could not be created",
                 label(missing)
             ));
-            outcome = shared.failed(entry, "loading its rows", error);
+            outcome = shared.failed(entry, Doing::Loading, error);
         }
         let left_out = shared.failed_table(entry).is_some();
         // of a table that has failed nothing more is loaded; a stream goes on without us
-        if !left_out && !shared.has_failed(entry) {
+        if !left_out && !shared.has_lost_rows(entry) {
             match load(session, entry, rows, &shared.progress).await {
                 Ok(rows) => {
                     taken = rows;
                     outcome = create::count(session, shared).await;
                 }
                 Err(error) => {
-                    outcome =
-                        after_failure(session, shared, entry, "loading its rows", error).await;
+                    outcome = after_failure(session, shared, entry, Doing::Loading, error).await;
                 }
             }
         }
@@ -237,7 +237,7 @@ impl Parallel {
         if let Contents::Rows { relation, .. } = &entry.contents
             && let Err(error) = session.execute(sql!("TRUNCATE ONLY {}", relation)).await
         {
-            outcome = after_failure(session, shared, entry, "emptying it", error).await;
+            outcome = after_failure(session, shared, entry, Doing::Emptying, error).await;
         }
         let mut state = lock(&self.state);
         if let Some(begun) = state.begun.get_mut(&entry.id) {
@@ -267,17 +267,17 @@ impl State {
                 label(entry)
             );
             lock(&shared.warnings).push(line);
-        } else if taken != expected && !shared.has_failed(entry) {
+        } else if taken != expected && !shared.has_lost_rows(entry) {
             shared.failed(
                 entry,
-                "loading its rows",
+                Doing::Loading,
                 Error::new(format!(
                     "{taken} rows were loaded, the archive holds {expected}"
                 ))
                 .hint("rdump verify says whether the archive is damaged"),
             )?;
         }
-        if taken > 0 && !begun.emptied && shared.has_failed(entry) && shared.may_empty(entry) {
+        if taken > 0 && !begun.emptied && shared.has_lost_rows(entry) && shared.may_empty(entry) {
             begun.emptied = true;
             begun.left = 1;
             self.queue.push_back(Task::Empty(step));
@@ -286,7 +286,7 @@ impl State {
         self.begun.remove(&id);
         self.schedule.done(step);
         shared.loaded(taken);
-        if !shared.has_failed(entry) {
+        if !shared.has_lost_rows(entry) {
             shared.progress.log(|| format!("loaded {}", label(entry)));
         }
         shared.progress.table_done();
@@ -323,22 +323,25 @@ impl State {
             let ended = self.ended.as_ref();
             ended.is_none_or(|ended| ended.contains_key(id))
         };
-        let needed = shared
-            .entry(id)
-            .map_or(&[][..], |entry| &entry.dependencies);
-        match needed
-            .iter()
-            .filter_map(|id| shared.entry(*id))
-            .find(|needed| is_data(needed) && !ended(&needed.id))
-        {
-            None => Ok(()),
-            Some(needed) => Err(Error::new(format!(
-                "the archive has the rows of entry {} before those of {}, which they need",
-                id.0,
-                label(needed)
-            ))
-            .hint("restore it from a file")),
+        // also by way of definitions, in an archive that is forged
+        let mut seen = HashSet::new();
+        let mut open = vec![id];
+        while let Some(entry) = open.pop().and_then(|id| shared.entry(id)) {
+            let needed = entry.dependencies.iter().filter(|id| seen.insert(**id));
+            for needed in needed.filter_map(|id| shared.entry(*id)) {
+                if !is_data(needed) {
+                    open.push(needed.id);
+                } else if !ended(&needed.id) {
+                    return Err(Error::new(format!(
+                        "the archive has the rows of entry {} before those of {}, which they need",
+                        id.0,
+                        label(needed)
+                    ))
+                    .hint("restore it from a file"));
+                }
+            }
         }
+        Ok(())
     }
 
     fn next(

@@ -52,8 +52,8 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{plural}")
 }
 
-/// All findings as one error.
-pub fn refusal(findings: &[Finding]) -> Error {
+/// All findings as one error, which --force would not have overridden.
+pub fn final_refusal(findings: &[Finding]) -> Error {
     let list: Vec<String> = findings
         .iter()
         .map(|finding| format!("\n  - {}: {}", finding.message, finding.hint))
@@ -63,7 +63,13 @@ pub fn refusal(findings: &[Finding]) -> Error {
         list.concat()
     ))
     .with_kind(Kind::TargetNotReady)
-    .hint("mend these, or use --force to go on all the same and have the failures counted")
+    .hint("mend these; --force does not help")
+}
+
+/// The same where it would.
+pub fn refusal(findings: &[Finding]) -> Error {
+    final_refusal(findings)
+        .hint("mend these, or use --force to go on all the same and have the failures counted")
 }
 
 /// Looks at the target with the eyes of the archive; `entries` are those chosen of `all`.

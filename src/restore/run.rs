@@ -12,13 +12,14 @@ use super::input::{Contents, Opened};
 use super::schedule::is_data;
 use super::selection::{self, label};
 use super::transactions::Transactions;
-use super::{Options, Report, Severity, database, preflight, prepare, stream, triggers};
+use super::{Doing, Options, Report, Severity, database, preflight, prepare, stream, triggers};
 use crate::archive::{Entry, Header, Pass, Section};
 use crate::catalog::roles::map_roles;
 use crate::catalog::{self, rows_alone};
 use crate::error::Result;
 use crate::postgres::{Connector, ServerVersion, Session, open_workers, refuse_transaction_mode};
 use crate::report::Progress;
+use crate::sql;
 
 /// Restores the archive of a database. After an error `Options::triggers` knows of those that are
 /// left disabled.
@@ -38,35 +39,14 @@ pub async fn run(
         database::keep_properties(&mut chosen.entries);
     }
     let relocation = chosen.relocation.take();
-    let (shared, mut warnings) = chosen.ready(&mut target, &opened, progress).await?;
-    expect(&shared, &opened.rows)?;
-
-    let transactions = Transactions::of(&shared.options);
-    transactions.begin(&mut target.leader).await?;
-    pre_data(&mut target.leader, &shared, relocation.as_ref()).await?;
-    let workers = target
-        .workers(&shared, &opened.header, &mut warnings)
-        .await?;
-    if shared.options.disable_triggers && shared.options.selection.parts.no_schema {
-        triggers::disable(&mut target.leader, &shared, &target.connector).await?;
-    }
-    let connections = 1 + workers.len();
-    if connections > 1 {
-        // of several connections each commits as it goes
-        transactions.publish(&mut target.leader).await?;
-    }
-
-    let shared = Arc::new(shared);
-    let mut leader = target.load(workers, &shared, opened.rows).await?;
-    last(&mut leader, &shared, transactions).await?;
-    if let Some(relocation) = &relocation {
-        relocation.finish(&mut leader, &shared).await?;
-    }
-    transactions.settle(&mut leader, &shared).await?;
-    let database = leader.database().to_owned();
-    leader.close().await;
+    let shared = Arc::new(chosen.ready(&mut target, &opened, progress).await?);
+    let outcome = replay(target, opened, &shared, relocation).await;
+    let warnings = std::mem::take(&mut *lock(&shared.warnings));
+    let (database, connections) = outcome.inspect_err(|_| {
+        // they may tell why
+        warnings.iter().for_each(|line| shared.progress.warn(line));
+    })?;
     let failures = std::mem::take(&mut *lock(&shared.failures));
-    warnings.append(&mut *lock(&shared.warnings));
     Ok(Report {
         database,
         entries: shared.entries.len(),
@@ -75,6 +55,38 @@ pub async fn run(
         failures,
         warnings,
     })
+}
+
+/// The database and over how many connections it was restored.
+async fn replay(
+    mut target: Target,
+    opened: Opened,
+    shared: &Arc<Shared>,
+    relocation: Option<Relocation>,
+) -> Result<(String, usize)> {
+    expect(shared, &opened.rows)?;
+    let transactions = Transactions::of(&shared.options);
+    transactions.begin(&mut target.leader).await?;
+    pre_data(&mut target.leader, shared, relocation.as_ref()).await?;
+    let workers = target.workers(shared, &opened.header).await?;
+    if shared.options.disable_triggers && shared.options.selection.parts.no_schema {
+        triggers::disable(&mut target.leader, shared, &target.connector).await?;
+    }
+    let connections = 1 + workers.len();
+    if connections > 1 {
+        // of several connections each commits as it goes
+        transactions.publish(&mut target.leader).await?;
+    }
+
+    let mut leader = target.load(workers, shared, opened.rows).await?;
+    last(&mut leader, shared, transactions).await?;
+    if let Some(relocation) = &relocation {
+        relocation.finish(&mut leader, shared).await?;
+    }
+    transactions.settle(&mut leader, shared).await?;
+    let database = leader.database().to_owned();
+    leader.close().await;
+    Ok((database, connections))
 }
 
 /// What is restored, and how.
@@ -143,13 +155,13 @@ impl Chosen {
         Ok(())
     }
 
-    /// What all connections share, with the entries as this server takes them; and the warnings.
+    /// What all connections share, with the entries as this server takes them.
     async fn ready(
         mut self,
         target: &mut Target,
         opened: &Opened,
         progress: Arc<Progress>,
-    ) -> Result<(Shared, Vec<String>)> {
+    ) -> Result<Shared> {
         let from = ServerVersion(opened.header.server_version_num);
         let to = target.leader.version()?;
         for entry in &mut self.entries {
@@ -162,17 +174,20 @@ impl Chosen {
             .only()?
             .text("role")?;
         let options = &self.options;
-        let is_alone = options.selection.parts.no_schema && !options.disable_triggers;
+        let is_alone = options.selection.parts.no_schema;
         let order = match (&opened.rows, is_alone) {
             (Contents::File(_), true) => rows_alone::order(&opened.entries, &mut self.entries),
             // a stream has the rows in the order that it has them
-            (Contents::Stream(_), true) if !self.has_rows_alone => {
+            (Contents::Stream(_), true) if !self.has_rows_alone && !options.disable_triggers => {
                 self.warnings.push(AS_THEY_COME.to_owned());
                 rows_alone::Order::default()
             }
             _ => rows_alone::Order::default(),
         };
-        self.warnings.extend(order.warnings);
+        // in order even with --disable-triggers: it may turn out that they cannot be
+        if !options.disable_triggers {
+            self.warnings.extend(order.warnings);
+        }
         if self.options.no_table_access_method {
             self.entries
                 .iter_mut()
@@ -185,7 +200,8 @@ impl Chosen {
             // which tables refer to themselves is not known
             shared.whole = shared.entries.iter().map(|entry| entry.id).collect();
         }
-        Ok((shared, self.warnings))
+        *lock(&shared.warnings) = self.warnings;
+        Ok(shared)
     }
 }
 
@@ -227,18 +243,17 @@ impl Target {
         Ok(Target { leader, connector })
     }
 
-    async fn workers(
-        &mut self,
-        shared: &Shared,
-        header: &Header,
-        warnings: &mut Vec<String>,
-    ) -> Result<Vec<Session>> {
+    async fn workers(&mut self, shared: &Shared, header: &Header) -> Result<Vec<Session>> {
         let jobs = match Transactions::of(&shared.options) {
             Transactions::One => 1,
             Transactions::Each | Transactions::Sized => shared.options.jobs,
         };
         let prepare = async |session: &mut Session| prepare(session, header).await;
-        open_workers(&mut self.leader, &self.connector, jobs, warnings, prepare).await
+        let mut warnings = Vec::new();
+        let (leader, connector) = (&mut self.leader, &self.connector);
+        let workers = open_workers(leader, connector, jobs, &mut warnings, prepare).await;
+        lock(&shared.warnings).append(&mut warnings);
+        workers
     }
 
     /// The parallel part; what is left is done by the first connection.
@@ -287,10 +302,43 @@ async fn pre_data(
     if shared.options.clean && !shared.options.create_database {
         clean(leader, shared).await?;
     }
+    have_public(leader, shared).await?;
     serial(leader, shared, |entry| {
         entry.pass == Pass::Main && entry.section != Section::PostData && !is_data(entry)
     })
     .await
+}
+
+/// What initdb grants and says of the schema public, which archives take to be so.
+const AS_INITDB: &str = "GRANT USAGE ON SCHEMA public TO PUBLIC; \
+                         COMMENT ON SCHEMA public IS 'standard public schema'";
+
+/// The schema public, which archives take to be there, may have been dropped.
+async fn have_public(leader: &mut Session, shared: &Shared) -> Result<()> {
+    let mut entries = shared.entries.iter();
+    let Some(public) = entries.find(|entry| entry.kind == "SCHEMA" && entry.create.is_empty())
+    else {
+        return Ok(());
+    };
+    let is_within = |entry: &Entry| entry.schema.as_ref() == Some(&public.name);
+    if !shared.entries.iter().any(is_within) {
+        return Ok(());
+    }
+    let name = sql::identifier(&public.name);
+    let rows = leader
+        .query(sql!(
+            "SELECT pg_catalog.to_regnamespace({}) IS NULL AS is_missing",
+            sql::literal(&name)
+        ))
+        .await?;
+    if rows.only()?.bool("is_missing")?
+        && let Err(error) = leader
+            .execute(sql!("CREATE SCHEMA {}; {}", name, AS_INITDB))
+            .await
+    {
+        create::after_failure(leader, shared, public, Doing::Creating, error).await?;
+    }
+    Ok(())
 }
 
 /// What comes after rows, indexes and constraints.
@@ -332,8 +380,9 @@ async fn clean(session: &mut Session, shared: &Shared) -> Result<()> {
         }
         shared.progress.log(|| format!("dropping {}", label(entry)));
         if let Err(error) = session.execute(drop).await {
-            create::after_failure(session, shared, entry, "dropping it", error).await?;
+            create::after_failure(session, shared, entry, Doing::Dropping, error).await?;
         }
+        create::count(session, shared).await?;
     }
     Ok(())
 }

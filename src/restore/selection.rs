@@ -134,7 +134,7 @@ impl Selection {
             }
         }
         for name in &self.tables {
-            if !any(&|entry| is_table(&entry.kind) && entry.name == *name) {
+            if !any(&|entry| entry.is_of_relation() && entry.name == *name) {
                 note("-t", name, schema_apart("-t", name).unwrap_or_else(show));
             }
         }
@@ -223,7 +223,7 @@ impl Selection {
             return true;
         }
         let wanted = match entry.kind.as_str() {
-            kind if is_table(kind) => return named(&self.tables, Some(&entry.name)),
+            _ if entry.is_of_relation() => return named(&self.tables, Some(&entry.name)),
             "INDEX" => &self.indexes,
             "FUNCTION" | "PROCEDURE" | "AGGREGATE" => {
                 let names = &self.functions;
@@ -237,21 +237,6 @@ impl Selection {
         };
         named(wanted, Some(&entry.name))
     }
-}
-
-/// What -t chooses, with the rows.
-fn is_table(kind: &str) -> bool {
-    matches!(
-        kind,
-        "TABLE"
-            | "TABLE DATA"
-            | "VIEW"
-            | "FOREIGN TABLE"
-            | "MATERIALIZED VIEW"
-            | "MATERIALIZED VIEW DATA"
-            | "SEQUENCE"
-            | "SEQUENCE SET"
-    )
 }
 
 fn is_routine(kind: &str) -> bool {

@@ -126,6 +126,7 @@ pub(super) async fn run(
                 if options.selection.parts.no_schema {
                     continue;
                 }
+                progress.begin_member(&member);
                 let begun = globals::begin(connector, &opened, &options, Arc::clone(&progress));
                 match telling_lock_waits(connector, LOCK_PATIENCE, &progress, begun).await {
                     Ok((own, to_do)) => {
@@ -140,7 +141,10 @@ pub(super) async fn run(
                     }
                 }
             }
-            Ok(opened) => of_database(connector, opened, &options, &progress).await,
+            Ok(opened) => {
+                progress.begin_member(&member);
+                of_database(connector, opened, &options, &progress).await
+            }
         };
         let member = MemberReport { member, outcome };
         stopped = report.broken_off.is_some() || (options.exit_on_error && !member.is_complete());

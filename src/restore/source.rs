@@ -33,16 +33,23 @@ impl FileSource {
         &self.reader
     }
 
-    /// Reads, checks and decompresses one block on a thread where that may take time.
+    /// Reads, checks and decompresses one block, on a thread where that may take time.
     pub async fn block(self: &Arc<Self>, number: u64) -> Result<Arc<DataBlock>> {
-        if let Some(block) = self.recent().iter().find(|block| block.number == number) {
-            return Ok(Arc::clone(block));
+        if let Some(block) = self.kept(number) {
+            return Ok(block);
         }
         let source = Arc::clone(self);
-        let block = tokio::task::spawn_blocking(move || source.reader.read_block(number))
+        tokio::task::spawn_blocking(move || source.block_now(number))
             .await
-            .map_err(|error| Error::new(format!("reading the archive broke off: {error}")))??;
-        let block = Arc::new(block);
+            .map_err(|error| Error::new(format!("reading the archive broke off: {error}")))?
+    }
+
+    /// As `block`, on this thread.
+    pub fn block_now(&self, number: u64) -> Result<Arc<DataBlock>> {
+        if let Some(block) = self.kept(number) {
+            return Ok(block);
+        }
+        let block = Arc::new(self.reader.read_block(number)?);
         // only blocks that others will want too
         if block.segments.len() > 2 {
             let mut recent = self.recent();
@@ -52,6 +59,11 @@ impl FileSource {
             }
         }
         Ok(block)
+    }
+
+    fn kept(&self, number: u64) -> Option<Arc<DataBlock>> {
+        let recent = self.recent();
+        recent.iter().find(|block| block.number == number).cloned()
     }
 
     fn recent(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<DataBlock>>> {

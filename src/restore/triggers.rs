@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bstr::BString;
 
+use super::Doing;
 use super::create::{Shared, after_failure, lock};
 use crate::archive::{Contents, Entry};
 use crate::error::{Error, Result, ResultExt};
@@ -66,7 +67,7 @@ pub async fn disable(session: &mut Session, shared: &Shared, connector: &Connect
         let disable = sql!("ALTER TABLE {} DISABLE TRIGGER ALL", relation);
         if let Err(error) = session.execute(disable).await {
             noted.pop();
-            after_failure(session, shared, entry, "disabling its triggers", error).await?;
+            after_failure(session, shared, entry, Doing::DisablingTriggers, error).await?;
         }
     }
     become_oneself(session, &disabled).await

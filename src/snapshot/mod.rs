@@ -33,7 +33,7 @@ use crate::archive::limits::{HEADER_FLAG_WITHOUT_DATA, HEADER_FLAG_WITHOUT_LARGE
 use crate::archive::{ArchiveId, ArchiveSummary, ArchiveWriter, Codec, EndRecord, Header};
 use crate::catalog::{self, Catalog, Scope};
 use crate::error::{Error, Result, ResultExt, SqlState};
-use crate::postgres::settings::{BEGIN_LOOKING, KnownSettings, ROW_SETTINGS};
+use crate::postgres::settings::{BEGIN_LOOKING, KnownSettings, ROW_SETTINGS, is_server_encoding};
 use crate::postgres::{Connector, ServerVersion, Session, TransactionState, open_workers};
 use crate::report::{Cancellation, LOCK_PATIENCE, Progress, telling_lock_waits};
 use crate::rows::{large_objects, run_all};
@@ -179,6 +179,12 @@ async fn run_with_leader(
     let encoding = leader
         .parameter("client_encoding")
         .map_or(encoding, str::to_owned);
+    if !is_server_encoding(&encoding) {
+        return Err(Error::usage(format!(
+            "{encoding} is an encoding of clients alone, in which a byte of a letter may look like a backslash"
+        ))
+        .hint("leave out -E, or give an encoding that a database can have, such as UTF8"));
+    }
     // Too few are found out before anything is locked. Each begins its transaction now, which holds
     // neither lock nor snapshot yet: behind a pooler only a transaction has a connection of the server.
     let mut begin = BString::from("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n");

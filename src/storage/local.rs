@@ -39,7 +39,7 @@ impl LocalFile {
                 "could not open file \"{}\": it is not a regular file",
                 path.display()
             ))
-            .hint("give \"-\" to read an archive from standard input"));
+            .hint("only restore and sql read a stream, which they call \"-\""));
         }
         Ok(LocalFile {
             file,
@@ -60,12 +60,25 @@ impl ReadAt for LocalFile {
 
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         self.file.read_exact_at(buffer, offset).map_err(|error| {
-            Error::new(format!(
-                "could not read {} bytes at offset {offset} of file \"{}\": {}",
-                buffer.len(),
-                self.path.display(),
-                describe(&error)
-            ))
+            let failed = |problem: &str| {
+                Error::new(format!(
+                    "could not read {} bytes at offset {offset} of file \"{}\": {problem}",
+                    buffer.len(),
+                    self.path.display(),
+                ))
+            };
+            if error.kind() != io::ErrorKind::UnexpectedEof {
+                return failed(&describe(&error));
+            }
+            match self.file.metadata() {
+                Ok(now) if now.len() < self.size => failed(&format!(
+                    "it has become shorter: {} bytes of {}",
+                    now.len(),
+                    self.size
+                ))
+                .hint("another program has cut it or writes to it: see which, or use another copy"),
+                _ => failed("the file ends there"),
+            }
         })
     }
 }

@@ -42,6 +42,7 @@ impl LocalTarget {
     /// Creates the temporary file, in the folder that the final one will be in.
     pub fn create(path: impl AsRef<Path>) -> Result<LocalTarget> {
         let path = resolve(path.as_ref())?;
+        refuse_folder_name(&path)?;
         let Some(name) = path.file_name().filter(|_| !path.is_dir()) else {
             return Err(Error::new(format!(
                 "could not create file \"{}\": it is a directory",
@@ -54,8 +55,10 @@ impl LocalTarget {
             _ => PathBuf::from("."),
         };
         let process = std::process::id();
-        for attempt in 0..MAX_NAMES {
-            let temporary = folder.join(temporary_name(name, process, attempt));
+        let mut longest = MAX_NAME;
+        let mut attempt = 0;
+        while attempt < MAX_NAMES {
+            let temporary = folder.join(temporary_name(name, process, attempt, longest));
             let mut how = OpenOptions::new();
             how.write(true).create_new(true);
             if path.exists() {
@@ -74,7 +77,9 @@ impl LocalTarget {
                         committed: false,
                     });
                 }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => attempt += 1,
+                // file systems that encrypt names take shorter ones, as the final one may be
+                Err(error) if is_too_long(&error) && name.len() < longest => longest = name.len(),
                 Err(error) => return Err(cannot_create(&path, &folder, &error)),
             }
         }
@@ -233,11 +238,15 @@ fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
 /// Longest name of a file that common file systems take, in bytes.
 const MAX_NAME: usize = 255;
 
-/// The name, as far as there is room for it beside what makes it another.
-fn temporary_name(name: &OsStr, process: u32, attempt: u32) -> OsString {
+fn is_too_long(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::ENAMETOOLONG as i32)
+}
+
+/// The name, as far as there is room for it in so many bytes beside what makes it another.
+fn temporary_name(name: &OsStr, process: u32, attempt: u32, longest: usize) -> OsString {
     let end = format!(".{process}.{attempt}.partial");
     let bytes = name.as_bytes();
-    let mut room = bytes.len().min(MAX_NAME.saturating_sub(end.len() + 1));
+    let mut room = bytes.len().min(longest.saturating_sub(end.len() + 1));
     // not within a character
     while room < bytes.len() && bytes[room] & 0xc0 == 0x80 && room > 0 {
         room -= 1;
@@ -267,13 +276,10 @@ fn resolve(path: &Path) -> Result<PathBuf> {
             };
         }
         Err(error) => {
-            let is = |errno: Errno| error.raw_os_error() == Some(errno as i32);
-            if is(Errno::ENAMETOOLONG) {
-                return Err(refused(&describe(&error)).hint(format!(
-                    "give a shorter one: most file systems take names of up to {MAX_NAME} bytes"
-                )));
+            if is_too_long(&error) {
+                return Err(refused(&describe(&error)).hint(shorter_name()));
             }
-            if is(Errno::ELOOP) {
+            if error.raw_os_error() == Some(Errno::ELOOP as i32) {
                 return Err(refused(&describe(&error)).hint("give the name of a file"));
             }
             // what else is wrong shows when the file is made
@@ -292,7 +298,45 @@ fn resolve(path: &Path) -> Result<PathBuf> {
     }
 }
 
+fn shorter_name() -> String {
+    format!("give a shorter one: most file systems take names of up to {MAX_NAME} bytes")
+}
+
+/// A name that ends as only one of a folder may. The temporary file would be made beside that, and
+/// only the rename at the very end would fail.
+fn refuse_folder_name(path: &Path) -> Result<()> {
+    let bytes = path.as_os_str().as_bytes();
+    if path.is_dir() || !(bytes.ends_with(b"/") || bytes.ends_with(b"/.")) {
+        return Ok(());
+    }
+    // without what it ends with
+    let folder: PathBuf = path.components().collect();
+    let (problem, hint) = match folder.exists() {
+        true => (
+            format!("\"{}\" is not a folder", folder.display()),
+            "leave out the slash at its end",
+        ),
+        false => (
+            format!("folder \"{}\" does not exist", folder.display()),
+            "create it and give the name of a file in it, or leave out the slash at its end",
+        ),
+    };
+    Err(Error::new(format!(
+        "could not create file \"{}\": {problem}",
+        path.display()
+    ))
+    .hint(hint))
+}
+
 fn cannot_create(path: &Path, folder: &Path, error: &io::Error) -> Error {
+    if is_too_long(error) {
+        let message = format!(
+            "could not create file \"{}\": {}",
+            path.display(),
+            describe(error)
+        );
+        return Error::new(message).hint(shorter_name());
+    }
     let (problem, hint) = match error.kind() {
         io::ErrorKind::NotFound => (
             format!("folder \"{}\" does not exist", folder.display()),

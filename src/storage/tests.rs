@@ -260,6 +260,72 @@ fn long_names() {
     assert!(names(folder.path()).is_empty());
 }
 
+/// Where the system takes no longer name, the temporary one is no longer than the final one. The
+/// limit here is that of the whole path.
+#[test]
+fn long_paths() {
+    const PATH_MAX: usize = 4095;
+    let (root, _) = folder_and_path();
+    let mut folder = root.path().to_owned();
+    let left = |folder: &Path| PATH_MAX - folder.as_os_str().len() - 1;
+    while left(&folder) > 400 {
+        folder.push("f".repeat(200));
+    }
+    fs::create_dir_all(&folder).unwrap();
+    let name = "n".repeat(left(&folder) - 200);
+    folder.push(&name);
+    fs::create_dir(&folder).unwrap();
+    let longest = left(&folder);
+    for length in [longest, longest - 10] {
+        let name = "n".repeat(length);
+        let target = written(&folder.join(&name));
+        let temporary = target.temporary_path().file_name().unwrap().to_owned();
+        let temporary = temporary.into_string().unwrap();
+        assert_eq!(temporary.len(), length);
+        assert!(
+            temporary.starts_with(".nnn") && temporary.ends_with(".0.partial"),
+            "{temporary}"
+        );
+        target.commit(Replace::No, false, |_| Ok(())).unwrap();
+        assert_eq!(names(&folder), [name.as_str()]);
+        fs::remove_file(folder.join(&name)).unwrap();
+    }
+}
+
+/// The rename at the end would be the first to fail.
+#[test]
+fn names_of_folders() {
+    let (folder, path) = folder_and_path();
+    fs::write(&path, "old").unwrap();
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink("missing/", &link).unwrap();
+    let at = folder.path().display();
+    let missing = format!("folder \"{at}/missing\" does not exist");
+    let hint = "create it and give the name of a file in it, or leave out the slash at its end";
+    for (given, created, problem, hint) in [
+        ("missing/", "missing/", missing.as_str(), hint),
+        ("missing/.", "missing/.", &missing, hint),
+        ("missing//", "missing//", &missing, hint),
+        ("link", "missing/", &missing, hint),
+        (
+            "shop.rdump/",
+            "shop.rdump/",
+            &format!("\"{at}/shop.rdump\" is not a folder"),
+            "leave out the slash at its end",
+        ),
+        ("", "", "it is a directory", "give the name of a file"),
+    ] {
+        let error = LocalTarget::create(format!("{at}/{given}")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("could not create file \"{at}/{created}\": {problem}")
+        );
+        assert_eq!(error.hint_text(), Some(hint));
+    }
+    assert_eq!(names(folder.path()), ["link", "shop.rdump"]);
+    assert_eq!(fs::read(&path).unwrap(), b"old");
+}
+
 /// /dev/full is a disk that is always full.
 #[test]
 fn a_full_disk_is_named_with_what_was_written() {
@@ -282,6 +348,29 @@ fn a_full_disk_is_named_with_what_was_written() {
     assert_eq!(
         error.hint_text(),
         Some("free some space or choose another place; nothing was left behind")
+    );
+}
+
+#[test]
+fn a_file_that_becomes_shorter_says_so() {
+    let (_folder, path) = folder_and_path();
+    fs::write(&path, "abcdef").unwrap();
+    let file = LocalFile::open(&path).unwrap();
+    let read = || file.read_exact_at(2, &mut [0; 3]);
+    read().unwrap();
+    let writer = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    writer.set_len(4).unwrap();
+    let error = read().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "could not read 3 bytes at offset 2 of file \"{}\": it has become shorter: 4 bytes of 6",
+            path.display()
+        )
+    );
+    assert_eq!(
+        error.hint_text(),
+        Some("another program has cut it or writes to it: see which, or use another copy")
     );
 }
 

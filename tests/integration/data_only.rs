@@ -115,6 +115,15 @@ fn what_cannot_be_put_in_order_is_told() {
     ] {
         assert!(finished.stderr.contains(line), "{}", finished.stderr);
     }
+    // also where the first error is the end
+    let finished = support::rdump(&["restore", "-a", "-1", &file, "-d", &target.conninfo()]);
+    assert_eq!(finished.code, 1, "{}", finished.stderr);
+    let told = "refer to each other";
+    assert!(finished.stderr.contains(told), "{}", finished.stderr);
+    for (flags, is_told) in [(&["-a"][..], true), (&["-a", "--disable-triggers"], false)] {
+        let script = support::rdump_ok(&[&["sql"], flags, &[file.as_str()]].concat());
+        assert_eq!(script.stderr.contains(told), is_told, "{}", script.stderr);
+    }
 }
 
 /// What is restored has the default privileges of the target beside its own.

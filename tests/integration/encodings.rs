@@ -183,6 +183,28 @@ fn every_encoding_comes_back_byte_for_byte() {
     }
 }
 
+/// In some, the second byte of a letter is a backslash.
+#[test]
+fn encodings_of_clients_alone_are_refused() {
+    let source = server(18).create_database("of_clients");
+    source.sql("CREATE TABLE t (i int); COMMENT ON TABLE t IS '表new'");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("archive.rdump").display().to_string();
+    let conninfo = source.conninfo();
+    for encoding in ["SJIS", "big5", "GB18030", "UHC"] {
+        let arguments = ["snapshot", "-E", encoding, "-d", &conninfo, "-f", &file];
+        let finished = support::rdump(&arguments);
+        assert_eq!(finished.code, 2, "{encoding}: {}", finished.stderr);
+        let told = "is an encoding of clients alone";
+        assert!(finished.stderr.contains(told), "{}", finished.stderr);
+    }
+    support::rdump_ok(&["snapshot", "-E", "euc_jp", "-d", &conninfo, "-f", &file]);
+    let target = server(18).create_database_with("of_clients", "TEMPLATE template0");
+    support::rdump_ok(&["restore", &file, "-d", &target.conninfo()]);
+    let comment = "SELECT obj_description('t'::regclass)";
+    assert_eq!(target.query_text(comment), "表new");
+}
+
 /// The archive's encoding is the session's, so a target in UTF-8 converts.
 #[test]
 fn into_a_database_in_utf8() {

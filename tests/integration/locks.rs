@@ -75,6 +75,43 @@ fn a_waiting_access_exclusive_lock() {
     }
 }
 
+/// The same before the catalogs are read: definitions of indexes lock their tables, and a second
+/// connection that asks for them would wait for whoever waits for the first.
+#[test]
+fn a_lock_that_is_waited_for_while_the_catalogs_are_read() {
+    for major in VERSIONS {
+        let server = server(major);
+        let source = server.create_database("waiting_early");
+        source.sql(
+            "SELECT format('CREATE TABLE t%s (i int PRIMARY KEY, j int); CREATE INDEX ON t%s (j);
+                            CREATE INDEX ON t%s ((i + j)) WHERE j > 0', n, n, n)
+             FROM generate_series(1, 50) n \\gexec",
+        );
+        let folder = Folder::new();
+        let file = folder.file("archive.rdump");
+        let background = Background::default();
+        let (hook, tries) = {
+            let (background, name) = (background.clone(), source.name.clone());
+            hooked::at(Window::SnapshotTaken, move || {
+                for n in 1..=50 {
+                    // gives up, which fails the test, long before the snapshot could
+                    let wants = format!("SET lock_timeout = '20s'; BEGIN; LOCK TABLE t{n}; COMMIT");
+                    background.start(server, &name, wants);
+                }
+                background.settle(server, &name);
+            })
+        };
+        hooked::run(&source.conninfo(), &hooked::options(&file, Some(hook))).expect("a snapshot");
+        assert_eq!(tries.count(), 1);
+        assert_eq!(background.finish(), 50, "all waited");
+        let target = restored(&source, &file);
+        let indexes = "SELECT string_agg(indexdef, E'\\n' ORDER BY indexname) FROM pg_indexes
+                       WHERE schemaname = 'public'";
+        assert_eq!(target.query_text(indexes), source.query_text(indexes));
+        support::assert_same_rows(&source, &target);
+    }
+}
+
 /// Takes the lock; in the middle: once a piece of the large table is being read.
 fn lock_exclusively(table: &str, middle: bool) -> String {
     let wait = if middle {

@@ -24,6 +24,7 @@ mod least_privilege;
 mod locks;
 mod names;
 mod parallel_restores;
+mod partial_failures;
 mod pooler;
 mod privileges;
 mod proof;

@@ -80,6 +80,12 @@ fn there_must_be_room_for_the_locks() {
     );
     let folder = Folder::new();
     let file = snapshot(&source, &folder);
+    let half = folder.file("half.rdump");
+    let some = [
+        "-t", "t?", "-t", "t1?", "-t", "t2?", "-t", "t3?", "-t", "t4?",
+    ];
+    let of_some = ["snapshot", "-s", "-d", &source.conninfo(), "-f", &half];
+    support::rdump_ok(&[&of_some[..], &some].concat());
     let target = small.create_database("sized");
     let conninfo = target.conninfo();
     let restore = |flag: &str| support::rdump(&["restore", "-q", &file, "-d", &conninfo, flag]);
@@ -100,6 +106,19 @@ fn there_must_be_room_for_the_locks() {
         refused.stderr
     );
     let done = restore("--transaction-size=20");
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    support::assert_same_schema(&source, &target);
+
+    // what is dropped takes locks as well
+    let restore = |flags: &[&str]| {
+        let all = ["restore", "-q", &half, "-d", &conninfo, "-c", "--if-exists"];
+        support::rdump(&[&all[..], flags].concat())
+    };
+    let refused = restore(&["-1"]);
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    let told = "about 392 locks, and the target has room for 200 ";
+    assert!(refused.stderr.contains(told), "{}", refused.stderr);
+    let done = restore(&["--transaction-size=20"]);
     assert_eq!(done.code, 0, "{}", done.stderr);
     support::assert_same_schema(&source, &target);
 }

@@ -86,7 +86,13 @@ pub fn rdump_command<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
 /// what the tests start.
 pub fn heed_signals(command: &mut Command) {
     let reset = || {
-        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM] {
+        for signal in [
+            libc::SIGHUP,
+            libc::SIGINT,
+            libc::SIGQUIT,
+            libc::SIGTERM,
+            libc::SIGXFSZ,
+        ] {
             // SAFETY: signal() touches no memory, and is safe between fork and exec.
             if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
                 return Err(std::io::Error::last_os_error());

@@ -14,7 +14,7 @@ pub struct Membership {
     pub member: BString,
     /// None: the superuser that initdb made, whatever it is called.
     pub grantor: Option<BString>,
-    admin: bool,
+    pub admin: bool,
     /// INHERIT and SET; None where the server does not know them.
     options: Option<(bool, bool)>,
 }
@@ -28,6 +28,21 @@ impl Membership {
             tag.extend_from_slice(&sql!(" GRANTED BY {}", sql::identifier(grantor)));
         }
         tag
+    }
+
+    /// The statement that takes it away, or `what` of it: "ADMIN OPTION FOR ".
+    pub fn revoke(&self, what: &str) -> BString {
+        let (role, member) = (&self.role, &self.member);
+        let mut revoke = sql!(
+            "REVOKE {}{} FROM {}",
+            what,
+            sql::identifier(role),
+            sql::identifier(member)
+        );
+        if let Some(grantor) = &self.grantor {
+            revoke.extend_from_slice(&sql!(" GRANTED BY {}", sql::identifier(grantor)));
+        }
+        revoke
     }
 
     /// As servers before 16 have it.

@@ -70,8 +70,9 @@ pub(super) async fn read_inline(
 }
 
 pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<CheckConstraint>> {
-    // inherited ones come with the parent, except that a partition must have them to be attached;
-    // what was never validated comes after the rows, and so must its comment
+    // inherited ones come with the parent, except that a partition must have them to be attached, and
+    // may have them validated or enforced where the parent has not; what was never validated comes
+    // after the rows, and so must its comment
     let wanted = reader.of_wanted();
     let rows = reader
         .query(
@@ -83,7 +84,7 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<CheckConstraint>> {
                               JOIN pg_constraint p
                                 ON p.conrelid = h.inhparent AND p.contype = k.contype
                               WHERE h.inhrelid = k.conrelid
-                                AND NOT (k.convalidated AND k.conislocal)
+                                AND NOT (k.convalidated AND (k.conislocal OR c.relispartition))
                                 AND CASE k.contype WHEN 'c' THEN p.conname = k.conname
                                                    ELSE NOT p.convalidated END
                               ORDER BY p.oid) AS parents,

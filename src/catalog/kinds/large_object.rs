@@ -123,16 +123,15 @@ impl LargeObjects {
                 targets,
             )));
         }
+        // one that is not there must not keep the others
         let unlink = sql!(
-            "SELECT pg_catalog.count(pg_catalog.lo_unlink(o)) FROM pg_catalog.unnest({}) AS o",
+            "SELECT pg_catalog.count(pg_catalog.lo_unlink(o)) FROM pg_catalog.unnest({}) AS o \
+             WHERE EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata AS m WHERE m.oid = o);",
             array
         );
         definition.drop = Drop::Statement {
-            plain: sql!("{};", unlink),
-            if_exists: sql!(
-                "{} WHERE EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata AS m WHERE m.oid = o);",
-                unlink
-            ),
+            plain: unlink.clone(),
+            if_exists: unlink,
         };
         definition
     }

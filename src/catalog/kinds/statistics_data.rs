@@ -85,12 +85,15 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<StatisticsData>> {
         let is_analyzed = row.bool("is_extended")? && kind != b'f';
         let relation = Address::relation(identity.address.oid);
         statistics.push(StatisticsData {
-            create: match is_analyzed {
-                true => analyze(&identity),
-                false => {
-                    let columns = of_columns.remove(&identity.address.oid);
-                    statements(&version, &identity, kind, row, &columns.unwrap_or_default())?
-                }
+            create: {
+                let columns = of_columns.remove(&identity.address.oid);
+                let columns = columns.unwrap_or_default();
+                let mut create = match is_analyzed {
+                    true => analyze(&identity),
+                    false => BString::default(),
+                };
+                create.extend_from_slice(&statements(&version, &identity, kind, row, &columns)?);
+                create
             },
             section: match kind {
                 b'i' | b'I' | b'm' => Section::PostData,
@@ -108,8 +111,10 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<StatisticsData>> {
     Ok(statistics)
 }
 
+/// For extended statistics, which no function takes back; before what is. Heirs and partitions have
+/// statements of their own.
 fn analyze(identity: &Identity) -> BString {
-    sql!("ANALYZE {};\n", identity.sql())
+    sql!("ANALYZE ONLY {};\n", identity.sql())
 }
 
 /// Statistics of one column, with its number and name, as arguments.

@@ -136,7 +136,7 @@ impl<'a> Coverage<'a> {
 }
 
 /// The server changes them on its own.
-fn is_statistics(entry: &Entry) -> bool {
+pub fn is_statistics(entry: &Entry) -> bool {
     entry.kind == "STATISTICS DATA"
 }
 

@@ -110,6 +110,12 @@ async fn compare_watched<R: ReadAt>(
     progress: Arc<Progress>,
 ) -> Result<Comparison> {
     let mut entries = reader.entries()?;
+    if !entries.is_empty() && entries.iter().all(coverage::is_statistics) {
+        return Err(Error::new(
+            "there is nothing to compare: the archive holds statistics of the planner alone, which the server changes on its own",
+        )
+        .hint("compare an archive with definitions or rows"));
+    }
     let (mut leader, target) = Target::open(connector, reader.header(), options.lock_wait).await?;
     let from = ServerVersion(reader.header().server_version_num);
     let to = leader.version()?;

@@ -7,7 +7,9 @@ use bstr::BString;
 use crate::archive::Header;
 use crate::catalog::refuse_unsupported;
 use crate::error::{Error, Result, ResultExt, SqlState};
-use crate::postgres::settings::{KnownSettings, refuse_unknown, set_local};
+use crate::postgres::settings::{
+    KnownSettings, refuse_unknown, refuse_unknown_encoding, set_local,
+};
 use crate::postgres::{Connector, Session, TransactionState, open_workers};
 use crate::sql;
 
@@ -27,31 +29,6 @@ pub struct Target {
 
 /// A server answers at once; a pooler whose connections are all taken lets us wait.
 const TRANSACTION_WAIT: Duration = Duration::from_secs(5);
-
-/// Encodings that a database can have. A client may use others, in which a byte of a character may
-/// look like a quote or a backslash.
-fn is_server_encoding(name: &str) -> bool {
-    let of_family = |family: &str| {
-        name.strip_prefix(family)
-            .is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
-    };
-    ["LATIN", "WIN125", "ISO_8859_"].into_iter().any(of_family)
-        || [
-            "UTF8",
-            "SQL_ASCII",
-            "EUC_JP",
-            "EUC_CN",
-            "EUC_KR",
-            "EUC_TW",
-            "EUC_JIS_2004",
-            "KOI8R",
-            "KOI8U",
-            "WIN866",
-            "WIN874",
-            "MULE_INTERNAL",
-        ]
-        .contains(&name)
-}
 
 impl Target {
     /// Connects and takes the snapshot; the session returned must stay in its transaction.
@@ -74,12 +51,7 @@ impl Target {
         header: &Header,
         lock_wait: Duration,
     ) -> Result<Target> {
-        if !is_server_encoding(&header.encoding) {
-            return Err(Error::new(format!(
-                "the archive is in an encoding that no database has: {:?}",
-                header.encoding
-            )));
-        }
+        refuse_unknown_encoding(&header.encoding)?;
         let known = KnownSettings::read(leader).await?;
         let mut settings = known.for_reading(&header.encoding);
         refuse_unknown(&header.settings)?;

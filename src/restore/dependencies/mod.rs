@@ -15,7 +15,7 @@ use bstr::{BString, ByteSlice};
 use super::Options;
 use super::create::lock;
 use super::input::Opened;
-use super::preflight::{Finding, Severity, refusal};
+use super::preflight::{Finding, Severity, final_refusal, refusal};
 use super::schedule::is_data;
 use super::selection::{Selection, label, select};
 use crate::archive::{Entry, EntryId};
@@ -169,8 +169,11 @@ pub async fn plan(
         let planned = relocation::plan(&mut chosen, &request, &mut findings, &mut warnings)?;
         relocation = Some(planned);
     }
-    if !findings.is_empty() && (!force || wanted.renames()) {
-        return Err(refusal(&findings));
+    match (findings.is_empty(), force) {
+        (false, false) => return Err(refusal(&findings)),
+        // what would be given to another table cannot be forced
+        (false, true) if wanted.renames() => return Err(final_refusal(&findings)),
+        _ => {}
     }
     warnings.extend(findings.iter().map(ToString::to_string));
     Ok(Plan {

@@ -8,6 +8,7 @@
 //! What is taken away from a chosen role is what the whole archive does not have: what a list leaves
 //! out is left as it is on the server.
 
+mod memberships;
 mod present;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -17,7 +18,7 @@ use bstr::{BStr, BString, ByteSlice};
 
 use super::input::Opened;
 use super::preflight;
-use super::{Failure, Options, Report, label, prepare, selection};
+use super::{Doing, Failure, Options, Report, label, prepare, selection};
 use crate::archive::{Entry, EntryId, Header};
 use crate::catalog;
 use crate::catalog::globals::{is_password, password_statement};
@@ -93,6 +94,7 @@ async fn begin_quoted(
     let mut run = Run {
         session: &mut session,
         present: &present,
+        all: &all,
         archived: all
             .iter()
             .map(|entry| ((entry.kind.as_str(), entry.name.as_bstr()), entry))
@@ -101,8 +103,10 @@ async fn begin_quoted(
         header: &opened.header,
         options,
         progress,
+        grantors_count: from.at_least(16) && to.at_least(16),
         role: connector.role(),
         existing: BTreeSet::new(),
+        narrowed: Vec::new(),
         failures: Vec::new(),
         warnings,
         last: Last {
@@ -115,6 +119,7 @@ async fn begin_quoted(
     }
     run.tell_existing();
     run.revoke_others().await?;
+    run.narrow().await?;
     let report = Report {
         database: "globals".to_owned(),
         entries: entries.len(),
@@ -151,10 +156,17 @@ pub async fn end(connector: &Connector, last: &Last, options: &Options, report: 
         }
     };
     for (entry, statement) in &last.statements {
-        if let Err(error) = session.execute(statement).await {
-            report.failures.push(failure(entry, &error));
-            if options.exit_on_error {
-                break;
+        match session.execute(statement).await {
+            Ok(()) if is_password(&entry.name, statement) => report.warnings.push(format!(
+                "role {}, as which this restore was connected, has the password of the archive from now on",
+                sql::identifier(&entry.name)
+            )),
+            Ok(()) => {}
+            Err(error) => {
+                report.failures.push(failure(entry, &error));
+                if options.exit_on_error {
+                    break;
+                }
             }
         }
     }
@@ -174,7 +186,7 @@ fn failure(entry: &Entry, error: &Error) -> Failure {
     Failure {
         entry: entry.id,
         object: label(entry),
-        doing: "creating or altering it".to_owned(),
+        doing: Doing::CreatingOrAltering,
         message: error.to_string(),
         hint: error.hint_text().map(str::to_owned),
     }
@@ -183,17 +195,23 @@ fn failure(entry: &Entry, error: &Error) -> Failure {
 struct Run<'a> {
     session: &'a mut Session,
     present: &'a Present,
-    /// All of the archive, by kind and name.
+    /// All of the archive.
+    all: &'a [Entry],
+    /// The same, by kind and name.
     archived: HashMap<(&'a str, &'a BStr), &'a Entry>,
     /// Those of them that are restored.
     chosen: HashSet<EntryId>,
     header: &'a Header,
     options: &'a Options,
     progress: Arc<Progress>,
+    /// Whether source and target know a membership by its grantor too, as servers do since 16.
+    grantors_count: bool,
     /// Taken on by --role.
     role: Option<&'a str>,
     /// Roles and tablespaces that were there already.
     existing: BTreeSet<BString>,
+    /// Memberships that lose their ADMIN option.
+    narrowed: Vec<Entry>,
     failures: Vec<Failure>,
     warnings: Vec<String>,
     last: Last,
@@ -209,7 +227,12 @@ impl Run<'_> {
         if !has_parts && self.present.has_same(entry) {
             return Ok(());
         }
+        if self.loses_admin(entry) {
+            self.narrowed.push(entry.clone());
+            return Ok(());
+        }
         self.progress.log(|| format!("restoring {}", label(entry)));
+        let failures = self.failures.len();
         let statements = match entry.kind.as_str() {
             "ROLE" => self.role_statements(entry).await?,
             "ROLE SETTING" => {
@@ -234,6 +257,11 @@ impl Run<'_> {
                     break;
                 }
             }
+        }
+        if self.failures.len() > failures {
+            let kind = entry.kind.to_lowercase();
+            let name = sql::identifier(&entry.name);
+            self.existing.remove(&sql!("{} {}", kind, name));
         }
         // grants in the name of others end with RESET ROLE
         if entry.kind == "ACL"
@@ -289,23 +317,20 @@ impl Run<'_> {
             .into_iter()
             .map(BString::from)
             .collect();
-        if !self.present.acts_as_superuser {
-            self.leave_to_superusers(entry, &mut statements);
-        }
-        if !self.present.roles.contains(&entry.name) {
-            return Ok(statements);
-        }
         let there = self.present.entry("ROLE", &entry.name);
         let there = there
             .map(|there| sql::statements(&there.create))
             .unwrap_or_default();
         let attributes = statements.get(1).cloned().unwrap_or_default();
+        let is_there = self.present.roles.contains(&entry.name);
         statements.retain(|statement| {
-            !statement.starts_with(b"CREATE ") && !there.contains(&statement.as_slice())
+            !is_there || !(statement.starts_with(b"CREATE ") || there.contains(&&statement[..]))
         });
-        if self.is_own(entry) {
-            self.defer_own_role(entry, &statements).await?;
-            return Ok(Vec::new());
+        if !self.present.acts_as_superuser {
+            leave_to_superusers(entry, &mut statements, &there);
+        }
+        if !is_there {
+            return Ok(statements);
         }
         let expires = there
             .iter()
@@ -317,10 +342,14 @@ impl Run<'_> {
         let may_have_one =
             !self.present.passwords_are_known || there.iter().any(|text| has_password(text));
         let archived = sql::statements(&entry.create);
-        if may_have_one
+        let loses_password = may_have_one
             && !self.header.is_without_passwords()
-            && !archived.iter().any(|text| has_password(text))
-        {
+            && !archived.iter().any(|text| has_password(text));
+        if loses_password && self.is_own(entry) {
+            self.warnings.push(format!(
+                "role {name}, as which this restore is connected, keeps its password, and the archive has none of it"
+            ));
+        } else if loses_password {
             statements.push(password_statement(&entry.name, b"NULL"));
         }
         let archived = self.archived.get(&("ROLE SETTING", name.as_bstr()));
@@ -332,25 +361,14 @@ impl Run<'_> {
             statements.push(sql!("ALTER ROLE {} RESET ALL", name));
         }
         statements.extend(self.removed_comment(sql!("ROLE {}", name)));
+        if self.is_own(entry) {
+            self.defer_own_role(entry, &statements).await?;
+            return Ok(Vec::new());
+        }
         if !statements.is_empty() {
             self.existing.insert(sql!("role {}", name));
         }
         Ok(statements)
-    }
-
-    /// What a new role has not anyhow, only superusers may say.
-    fn leave_to_superusers(&self, entry: &Entry, statements: &mut [BString]) {
-        let head = sql!("ALTER ROLE {} WITH ", sql::identifier(&entry.name));
-        let is_new = !self.present.roles.contains(&entry.name);
-        for statement in statements.iter_mut().filter(|_| is_new) {
-            let Some(words) = statement.strip_prefix(head.as_slice()) else {
-                continue;
-            };
-            let left = words.split_str(" ").filter(|word| {
-                !matches!(*word, b"NOSUPERUSER" | b"NOREPLICATION" | b"NOBYPASSRLS")
-            });
-            *statement = sql!("{}{}", head, BString::from(bstr::join(" ", left)));
-        }
     }
 
     /// A comment of the server's that the archive does not have.
@@ -366,12 +384,6 @@ impl Run<'_> {
         let head = sql!("ALTER ROLE {} WITH ", sql::identifier(&entry.name));
         for statement in statements {
             let Some(words) = statement.strip_prefix(head.as_slice()) else {
-                if is_password(&entry.name, statement) {
-                    self.warnings.push(format!(
-                        "role {}, as which this restore is connected, has the password of the archive from now on",
-                        sql::identifier(&entry.name)
-                    ));
-                }
                 self.defer(entry, statement);
                 continue;
             };
@@ -494,74 +506,34 @@ impl Run<'_> {
             names.join(", ")
         ));
     }
+}
 
-    /// Memberships among chosen roles that the archive does not have.
-    async fn revoke_others(&mut self) -> Result<()> {
-        let archived = || self.archived.values().copied();
-        let roles: HashSet<&BString> = archived()
-            .filter(|entry| entry.kind == "ROLE" && self.is_chosen(entry))
-            .map(|entry| &entry.name)
-            .collect();
-        // before 16 a membership is one, whoever granted it
-        let grantors_count = ServerVersion(self.header.server_version_num).at_least(16)
-            && self.session.version()?.at_least(16);
-        let kept: HashSet<BString> = archived()
-            .filter(|entry| entry.kind == "ROLE MEMBERSHIP")
-            .map(|entry| match grantors_count {
-                true => entry.name.clone(),
-                false => {
-                    let end = sql::find_unquoted(&entry.name, b" GRANTED BY ");
-                    entry.name[..end.unwrap_or(entry.name.len())].into()
-                }
-            })
-            .collect();
-        let present = self.present;
-        let mut others = Vec::new();
-        for membership in &present.memberships {
-            let is_ours = roles.contains(&membership.member)
-                && (roles.contains(&membership.role) || membership.role.starts_with(b"pg_"));
-            let tag = match grantors_count {
-                true => membership.tag(),
-                false => membership.without_grantor().tag(),
-            };
-            if !is_ours || kept.contains(&tag) || present.own.contains_key(&membership.member) {
-                continue;
-            }
-            let mut revoke = sql!(
-                "REVOKE {} FROM {}",
-                sql::identifier(&membership.role),
-                sql::identifier(&membership.member)
-            );
-            if let Some(grantor) = &membership.grantor {
-                revoke.extend_from_slice(&sql!(" GRANTED BY {}", sql::identifier(grantor)));
-            }
-            others.push((tag, revoke));
-        }
-        self.revoke(others).await
+/// Takes out attributes that a new role has not anyhow, or that the role has `there` already: only
+/// superusers may say them.
+fn leave_to_superusers(entry: &Entry, statements: &mut [BString], there: &[&[u8]]) {
+    const THEIRS: [&[u8]; 3] = [b"SUPERUSER", b"REPLICATION", b"BYPASSRLS"];
+    let head = sql!("ALTER ROLE {} WITH ", sql::identifier(&entry.name));
+    fn words<'a>(statement: &'a [u8], head: &[u8]) -> Option<Vec<&'a [u8]>> {
+        let words = statement.strip_prefix(head)?;
+        Some(words.split_str(" ").collect())
     }
-
-    /// What was granted by means of a membership goes before it: tried again while some of it goes.
-    async fn revoke(&mut self, mut memberships: Vec<(BString, BString)>) -> Result<()> {
-        loop {
-            let (before, mut failed) = (memberships.len(), Vec::new());
-            for (tag, revoke) in memberships {
-                match self.session.execute(&revoke).await {
-                    Ok(()) => self.warnings.push(format!(
-                        "membership {tag}, which the archive does not have, was revoked"
-                    )),
-                    Err(error) if self.session.is_lost() => return Err(error),
-                    Err(error) => failed.push((tag, revoke, error)),
-                }
-            }
-            if failed.len() == before {
-                self.warnings.extend(failed.iter().map(|(tag, _, error)| format!(
-                    "membership {tag}, which the archive does not have, could not be revoked: {error}"
-                )));
-                return Ok(());
-            }
-            let rest = failed.into_iter();
-            memberships = rest.map(|(tag, revoke, _)| (tag, revoke)).collect();
-        }
+    let has = there.iter().find_map(|statement| words(statement, &head));
+    for statement in statements {
+        let Some(wanted) = words(statement, &head) else {
+            continue;
+        };
+        let left = wanted.into_iter().filter(|word| {
+            let is_theirs = THEIRS.contains(word)
+                || word
+                    .strip_prefix(b"NO")
+                    .is_some_and(|word| THEIRS.contains(&word));
+            let is_so = match &has {
+                Some(has) => has.contains(word),
+                None => word.starts_with(b"NO"),
+            };
+            !(is_theirs && is_so)
+        });
+        *statement = sql!("{}{}", head, BString::from(bstr::join(" ", left)));
     }
 }
 

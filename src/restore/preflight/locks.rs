@@ -19,7 +19,9 @@ pub async fn check(
         .query(
             "SELECT current_setting('max_locks_per_transaction') AS locks,
                     current_setting('max_connections') AS connections,
-                    current_setting('max_prepared_transactions') AS prepared",
+                    current_setting('max_prepared_transactions') AS prepared,
+                    (SELECT count(*) FROM pg_class WHERE oid >= 16384)
+                    + (SELECT count(*) FROM pg_largeobject_metadata) AS objects",
         )
         .await
         .context("asking how many locks the target has room for")?;
@@ -28,7 +30,15 @@ pub async fn check(
     let room = number("locks")? * (number("connections")? + number("prepared")?);
     let of_each = entries.iter().map(locks);
     let needed: u64 = match options.transaction_size {
-        None => of_each.sum(),
+        None => {
+            // what is dropped for -c was there
+            let dropped = entries.iter().filter(|entry| !entry.drop.is_empty());
+            let dropped: u64 = match options.clean {
+                true => dropped.map(locks).sum(),
+                false => 0,
+            };
+            of_each.sum::<u64>() + dropped.min(number("objects")?)
+        }
         Some(size) => {
             // at worst, those that take most stand together
             let mut all: Vec<u64> = of_each.filter(|locks| *locks > 0).collect();

@@ -29,7 +29,7 @@ use crate::archive::{Content, Entry, EntryId, Header, Pass, Section, needed_firs
 use crate::catalog::{self, Family, rows_alone};
 use crate::error::{Error, Result};
 use crate::postgres::ServerVersion;
-use crate::postgres::settings::{refuse_unknown, set};
+use crate::postgres::settings::{refuse_unknown, refuse_unknown_encoding, set};
 use crate::report::{Cancellation, Progress};
 use crate::sql;
 
@@ -103,7 +103,10 @@ pub fn run(
     if options.selection.parts.no_schema {
         // a stream has the rows in the order that it has them
         if let Source::File(_) = rows {
-            warnings.extend(rows_alone::order(&all, &mut entries).warnings);
+            let order = rows_alone::order(&all, &mut entries);
+            if !options.disable_triggers {
+                warnings.extend(order.warnings);
+            }
             entries = needed_first(entries);
         }
     } else if options.disable_triggers {
@@ -137,46 +140,13 @@ pub fn run(
     Ok(Report {
         rows,
         bytes: writer.finish(options.sync)?,
-        database: header.database,
+        database: match header.content {
+            Content::Globals => "globals".into(),
+            Content::Database => header.database,
+        },
         entries: entries.len(),
         warnings,
     })
-}
-
-/// psql's lexer, and quoting here, rely on encodings of which no byte within a character is ASCII. Those
-/// that a server can have are; a header may name any.
-fn refuse_unknown_encoding(encoding: &str) -> Result<()> {
-    const OTHERS: [&str; 12] = [
-        "SQL_ASCII",
-        "EUC_JP",
-        "EUC_CN",
-        "EUC_KR",
-        "EUC_TW",
-        "EUC_JIS_2004",
-        "UTF8",
-        "MULE_INTERNAL",
-        "KOI8R",
-        "KOI8U",
-        "WIN866",
-        "WIN874",
-    ];
-    const NUMBERED: [(&str, std::ops::RangeInclusive<u32>); 3] = [
-        ("LATIN", 1..=10),
-        ("WIN", 1250..=1258),
-        ("ISO_8859_", 5..=8),
-    ];
-    let is_numbered = NUMBERED.iter().any(|(name, numbers)| {
-        let number = encoding
-            .strip_prefix(name)
-            .and_then(|text| text.parse().ok());
-        number.is_some_and(|number| numbers.contains(&number))
-    });
-    if is_numbered || OTHERS.contains(&encoding) {
-        return Ok(());
-    }
-    Err(Error::new(format!(
-        "the archive has an encoding that no server has: {encoding:?}"
-    )))
 }
 
 /// Rows of these tables may need OVERRIDING SYSTEM VALUE: those that have a column GENERATED ALWAYS

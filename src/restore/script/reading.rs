@@ -2,25 +2,23 @@
 //! a thread of its own, a few blocks ahead of the writer. It may sit in a read from standard input
 //! that never ends; so nobody waits for it.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::io::{BufReader, Stdin};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use crate::archive::{
-    DataBlock, Entry, EntryId, Header, Incoming, RandomReader, RowsSegment, Segment, Shared,
-    StreamReader, open_stream,
+    DataBlock, Entry, EntryId, Header, Incoming, RowsSegment, Segment, Shared, StreamReader,
+    open_stream,
 };
 use crate::error::{Error, Result};
 use crate::report::Cancellation;
-use crate::restore::{ArchiveFile, Choice, Holding, Input};
+use crate::restore::source::FileSource;
+use crate::restore::{Choice, Holding, Input};
 
 /// Pieces that wait for the writer.
 const AHEAD: usize = 4;
-
-/// Blocks kept for small tables that share one.
-const KEPT: usize = 8;
 
 /// How often it is looked whether the run was given up.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -35,7 +33,7 @@ pub struct Opened {
 type Stream = StreamReader<Shared<BufReader<Stdin>>>;
 
 pub enum Source {
-    File(Box<RandomReader<ArchiveFile>>),
+    File(Box<FileSource>),
     Stream(Box<Stream>),
 }
 
@@ -52,7 +50,7 @@ impl Opened {
                 Ok(Opened {
                     header: reader.header().clone(),
                     entries: reader.entries()?,
-                    rows: Source::File(reader),
+                    rows: Source::File(Box::new(FileSource::new(*reader))),
                 })
             }
             Input::Stdin => {
@@ -81,12 +79,12 @@ impl Opened {
 impl Source {
     /// Bytes of the rows of these entries, where the index says it.
     pub fn expected_bytes(&self, wanted: &[EntryId]) -> Result<u64> {
-        let Source::File(reader) = self else {
+        let Source::File(source) = self else {
             return Ok(0);
         };
         let mut bytes = 0_u64;
         for entry in wanted {
-            let end = reader.end_record(*entry)?;
+            let end = source.reader().end_record(*entry)?;
             bytes = bytes.saturating_add(end.map_or(0, |end| end.raw_length));
         }
         Ok(bytes)
@@ -127,7 +125,7 @@ impl Pieces {
             .name("reading".to_owned())
             .spawn(move || {
                 let outcome = match source {
-                    Source::File(reader) => read_file(&reader, &wanted, &sender),
+                    Source::File(source) => read_file(&source, &wanted, &sender),
                     Source::Stream(reader) => read_stream(*reader, &wanted, &sender),
                 };
                 let last = match outcome {
@@ -175,12 +173,8 @@ fn send(to: &SyncSender<Message>, block: &Arc<DataBlock>, position: usize) -> bo
     }
 }
 
-fn read_file(
-    reader: &RandomReader<ArchiveFile>,
-    wanted: &[EntryId],
-    to: &SyncSender<Message>,
-) -> Result<()> {
-    let mut recent = Recent(VecDeque::new());
+fn read_file(source: &FileSource, wanted: &[EntryId], to: &SyncSender<Message>) -> Result<()> {
+    let reader = source.reader();
     for entry in wanted {
         if reader.end_record(*entry)?.is_none() {
             return Err(Error::new(format!(
@@ -191,7 +185,7 @@ fn read_file(
         // checked to be as many, of as many rows, as that end says
         for chunk in reader.chunks(*entry)? {
             for (part, number) in chunk.blocks().enumerate() {
-                let block = recent.block(reader, number)?;
+                let block = source.block_now(number)?;
                 // the second part of a chunk is the first segment of its block
                 let position = if part == 0 { chunk.segment as usize } else { 0 };
                 let is_it = matches!(block.segments.get(position), Some(Segment::Rows(rows))
@@ -211,26 +205,6 @@ fn read_file(
         }
     }
     Ok(())
-}
-
-/// Blocks that were read last.
-struct Recent(VecDeque<Arc<DataBlock>>);
-
-impl Recent {
-    fn block(&mut self, reader: &RandomReader<ArchiveFile>, number: u64) -> Result<Arc<DataBlock>> {
-        if let Some(block) = self.0.iter().find(|block| block.number == number) {
-            return Ok(Arc::clone(block));
-        }
-        let block = Arc::new(reader.read_block(number)?);
-        // only blocks that other entries will want too
-        if block.segments.len() > 2 {
-            self.0.push_back(Arc::clone(&block));
-            if self.0.len() > KEPT {
-                self.0.pop_front();
-            }
-        }
-        Ok(block)
-    }
 }
 
 fn read_stream(mut reader: Stream, wanted: &[EntryId], to: &SyncSender<Message>) -> Result<()> {

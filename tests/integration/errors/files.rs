@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::{
     Folder, Other, add_noise, assert_says, expect, expect_rdump, on_small_disk, public_copy,
-    small_database,
+    small_database, snapshot,
 };
 use crate::support::{self, rdump_command, server};
 
@@ -74,6 +74,86 @@ fn a_missing_folder() {
         ),
     );
     assert!(folder.names().is_empty(), "{:?}", folder.names());
+}
+
+/// Told before a connection is made, or the archive is read through.
+#[test]
+fn a_name_that_only_a_folder_may_have() {
+    let source = small_database(18, "folder_name");
+    let folder = Folder::new();
+    let archive = snapshot(&source, &folder);
+    let (missing, itself) = (folder.file("missing/"), format!("{archive}/"));
+    let conninfo = source.conninfo();
+    let take = ["snapshot", "-d", &conninfo, "-f"];
+    let script = ["sql", &archive, "-f"];
+    for command in [&take[..], &script[..]] {
+        expect_rdump(
+            &[command, &[&missing]].concat(),
+            1,
+            &format!(
+                "rdump: error: could not create file \"{missing}\": folder \"{}\" does not exist\n\
+                 rdump: hint: create it and give the name of a file in it, or leave out the slash \
+                 at its end\n",
+                folder.file("missing")
+            ),
+        );
+        expect_rdump(
+            &[command, &[&itself]].concat(),
+            1,
+            &format!(
+                "rdump: error: could not create file \"{itself}\": \"{archive}\" is not a folder\n\
+                 rdump: hint: leave out the slash at its end\n"
+            ),
+        );
+    }
+    assert_eq!(folder.names(), ["archive.rdump"]);
+    support::rdump_ok(&["verify", "-q", &archive]);
+}
+
+/// `ulimit -f`: the signal that comes with it does not end the process.
+#[test]
+fn a_limit_of_the_length_of_files() {
+    let source = small_database(18, "file_limit");
+    add_noise(&source, 1);
+    let folder = Folder::new();
+    let archive = snapshot(&source, &folder);
+    let conninfo = source.conninfo();
+    let out = folder.file("out");
+    let take = ["snapshot", "-q", "-Z", "none", "-d", &conninfo];
+    let script = ["sql", "-q", &archive];
+    for command in [&take[..], &script[..]] {
+        let rdump = rdump_command(command);
+        let limited = |file: &str| {
+            let mut sh = Command::new("sh");
+            // blocks of 512 bytes, or in some shells of 1024
+            sh.args(["-c", "ulimit -f 100 && exec \"$@\"", "sh"]);
+            sh.arg(rdump.get_program()).args(rdump.get_args());
+            sh.args(["-f", file]).env("HOME", "/nonexistent");
+            support::heed_signals(&mut sh);
+            sh
+        };
+        std::fs::write(&out, "before").expect("writing a file");
+        let finished = support::run(&mut limited(&out), b"");
+        let what = format!("could not write to file \"{out}\" after ");
+        let end = " bytes: File too large\n\
+                   rdump: hint: the file system or a limit of the process does not allow larger files\n";
+        assert_eq!(finished.code, 1, "{}", finished.stderr);
+        assert!(
+            finished.stderr.contains(&what) && finished.stderr.ends_with(end),
+            "{}",
+            finished.stderr
+        );
+        assert_eq!(folder.names(), ["archive.rdump", "out"]);
+        assert_eq!(std::fs::read(&out).expect("the file"), b"before");
+
+        // standard output is a file too
+        let mut to_stdout = limited("-");
+        to_stdout.stdout(std::fs::File::create(&out).expect("making a file"));
+        let output = to_stdout.output().expect("running rdump");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains(": File too large\n"), "{stderr}");
+    }
 }
 
 /// The disk fills up in the definitions, in the rows, or at the very end; what was there stays.
@@ -354,6 +434,128 @@ fn find(bytes: &[u8], wanted: &[u8]) -> usize {
         .expect("the bytes are there")
 }
 
+/// Whatever leads to the file, it stays as it is.
+#[test]
+fn an_output_that_is_an_input() {
+    let source = small_database(18, "own_input");
+    let folder = Folder::new();
+    let archive = snapshot(&source, &folder);
+    let before = std::fs::read(&archive).expect("the archive");
+    let (symlink, hard_link) = (folder.file("symlink"), folder.file("hard_link"));
+    std::os::unix::fs::symlink("archive.rdump", &symlink).expect("making a link");
+    std::fs::hard_link(&archive, &hard_link).expect("making a link");
+    let otherwise = folder.file("./archive.rdump");
+    let refusal = |output: &str, what: &str| {
+        format!(
+            "rdump: error: file \"{output}\" is {what} itself: it cannot be written to while it is read\n\
+             rdump: hint: give another file with -f\n"
+        )
+    };
+    for (input, output) in [
+        (&archive, &archive),
+        (&archive, &otherwise),
+        (&archive, &symlink),
+        (&symlink, &archive),
+        (&archive, &hard_link),
+        (&hard_link, &archive),
+    ] {
+        let stderr = refusal(output, "the archive");
+        expect_rdump(&["sql", input, "-f", output], 2, &stderr);
+    }
+    let open = || std::fs::File::open(&archive).expect("the archive");
+    let appending = || std::fs::File::options().append(true).open(&archive);
+    let output = rdump_command(&["sql", "-", "-f", &archive])
+        .stdin(open())
+        .output()
+        .expect("running rdump");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        refusal(&archive, "the archive")
+    );
+    for input in [&archive, "-"] {
+        let output = rdump_command(&["sql", input])
+            .stdin(open())
+            .stdout(appending().expect("the archive"))
+            .output()
+            .expect("running rdump");
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr),
+            "rdump: error: standard output is the archive itself: it cannot be written to while it \
+             is read\n\
+             rdump: hint: redirect it to another file\n"
+        );
+    }
+    assert_eq!(std::fs::read(&archive).expect("the archive"), before);
+
+    let list = folder.file("list");
+    std::fs::write(&list, "include schema sales\n").expect("writing a file");
+    for (flag, what) in [("--filter", "the filter file"), ("-L", "the list of -L")] {
+        let script = ["sql", &archive, flag, &list, "-f", &list];
+        expect_rdump(&script, 2, &refusal(&list, what));
+    }
+    let conninfo = source.conninfo();
+    let take = ["snapshot", "-d", &conninfo, "--filter", &list, "-f", &list];
+    expect_rdump(&take, 2, &refusal(&list, "the filter file"));
+    // another file is none of them
+    support::rdump_ok(&["sql", "-q", &archive, "-f", &folder.file("script.sql")]);
+    assert_eq!(std::fs::read(&archive).expect("the archive"), before);
+}
+
+#[test]
+fn one_standard_input() {
+    let source = small_database(18, "one_stdin");
+    let folder = Folder::new();
+    let archive = snapshot(&source, &folder);
+    for command in ["verify", "show"] {
+        expect_rdump(
+            &[command, "-"],
+            2,
+            &format!(
+                "rdump: error: {command} needs a file: a stream can be read only once\n\
+                 rdump: hint: write the stream to a file first, and give its name\n"
+            ),
+        );
+    }
+    let both = |one: &str, other: &str| {
+        format!(
+            "rdump: error: {one} and {other} both want standard input\n\
+             rdump: hint: give one of them as a file\n"
+        )
+    };
+    let restore = ["restore", "-d", "postgres"];
+    let (list, filter) = ("the list of -L", "the filter file");
+    for (command, more, one, other) in [
+        (
+            &restore[..],
+            &["-", "--filter", "-"][..],
+            "the archive",
+            filter,
+        ),
+        (&restore, &["-", "-L", "-"], "the archive", list),
+        (&restore, &["a", "-L", "-", "--filter", "-"], list, filter),
+        (&["sql"], &["-", "--filter", "-"], "the archive", filter),
+        (&["show"], &["a", "-L", "-", "--filter", "-"], list, filter),
+        (
+            &["snapshot", "-d", "postgres", "-f", "-"],
+            &["--filter", "-", "--filter", "-"],
+            filter,
+            "another filter file",
+        ),
+    ] {
+        expect_rdump(&[command, more].concat(), 2, &both(one, other));
+    }
+
+    // a list comes that way too
+    let listed = support::rdump_ok(&["show", "-q", &archive]).text();
+    let of_view = |line: &&str| line.contains("VIEW") && line.contains("many");
+    let line = listed.lines().find(of_view).expect("the view's entry");
+    let mut command = rdump_command(&["show", "-q", &archive, "-L", "-"]);
+    let chosen = support::run_ok(&mut command, line.as_bytes());
+    assert_eq!(chosen.text().trim_end(), line);
+}
+
 fn flipped(bytes: &[u8], at: usize) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     bytes[at] ^= 0x10;
@@ -480,7 +682,8 @@ fn command_lines_that_are_not_understood() {
     expect_rdump(
         &["restore", "-l", "-"],
         2,
-        "rdump: error: -l needs a file: a stream can be read only once\n",
+        "rdump: error: -l needs a file: a stream can be read only once\n\
+         rdump: hint: write the stream to a file first, and give its name\n",
     );
     assert_eq!(support::rdump(&["--help"]).code, 0);
     assert!(folder.names().is_empty(), "{:?}", folder.names());

@@ -228,7 +228,11 @@ pub fn on_small_disk(folder: &Path, size: &str, prepare: &str, command: &Command
 pub fn public_copy(folder: &Folder) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let copy = folder.path().join("rdump");
-    std::fs::copy(env!("CARGO_BIN_EXE_rdump"), &copy).expect("copying the program");
+    // by a process of its own: what this one has open for writing, a child that another test is just
+    // starting has too, and such a program cannot be run ("text file busy")
+    let mut program = Command::new("cp");
+    program.arg(env!("CARGO_BIN_EXE_rdump")).arg(&copy);
+    support::run_ok(&mut program, b"");
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))
         .expect("opening the folder");
     copy

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: no file is left, and nothing runs on at the server.
+//! SIGINT, SIGTERM, SIGQUIT and SIGHUP: no file is left, and nothing runs on at the server.
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
@@ -9,9 +9,10 @@ use nix::libc;
 use super::{Folder, Other, add_noise, sessions_in, small_database, snapshot, wait_for};
 use crate::support::{self, TestDatabase, rdump_command, server};
 
-const SIGNALS: [(i32, i32); 3] = [
+const SIGNALS: [(i32, i32); 4] = [
     (libc::SIGINT, 130),
     (libc::SIGTERM, 143),
+    (libc::SIGQUIT, 131),
     (libc::SIGHUP, 129),
 ];
 

@@ -145,6 +145,7 @@ fn signals() {
     for (signal, code) in [
         (libc::SIGINT, 130),
         (libc::SIGTERM, 143),
+        (libc::SIGQUIT, 131),
         (libc::SIGHUP, 129),
     ] {
         for sent in [10, archive.len() / 2] {

@@ -251,7 +251,7 @@ fn headers_are_not_believed() {
         assert_refused(
             &path,
             &[],
-            "the archive has an encoding that no server has",
+            "the archive has an encoding that no database has",
             &target,
         );
     }

@@ -188,20 +188,72 @@ fn roles_that_are_there_are_brought_to_what_the_archive_says() {
     }
 }
 
+/// A member keeps the right by which it has granted a role to somebody unknown to the archive: the
+/// server would be left with a membership that nobody had the right to grant.
+#[test]
+fn rights_that_others_hang_on() {
+    let source = fresh(18);
+    source.sql(
+        "postgres",
+        "CREATE ROLE team; CREATE ROLE lead; CREATE ROLE clerk; GRANT team TO lead; GRANT team TO clerk",
+    );
+    let (_folder, file) = place("globals.rdump");
+    snapshot(&source, &file, &["-g"]);
+    let target = fresh(18);
+    target.sql(
+        "postgres",
+        "CREATE ROLE team; CREATE ROLE lead; CREATE ROLE clerk; CREATE ROLE unknown;
+         GRANT team TO lead WITH ADMIN TRUE; GRANT team TO clerk WITH ADMIN TRUE;
+         GRANT team TO unknown GRANTED BY lead; GRANT team TO lead GRANTED BY clerk",
+    );
+    let finished = restore(&file, &target, &[]);
+    assert_eq!(finished.code, 3, "{}", finished.stderr);
+    for told in [
+        "error: ROLE MEMBERSHIP team TO lead",
+        "the member has granted the role to others, who keep it",
+        "membership team TO lead GRANTED BY clerk, which the archive does not have, was revoked",
+    ] {
+        let stderr = &finished.stderr;
+        assert!(stderr.contains(told), "{told}: {stderr}");
+    }
+    let admins = "SELECT string_agg(member::regrole::text, ' ') FROM pg_auth_members
+                  WHERE roleid = 'team'::regrole AND admin_option";
+    assert_eq!(target.query_text("postgres", admins), "lead");
+    target.sql("postgres", "DROP ROLE unknown");
+    restore_ok(&file, &target, &[]);
+    assert_same_server(&source, &target, &["-g"]);
+
+    // archives of old servers say nothing of options
+    let old = fresh(15);
+    old.sql(
+        "postgres",
+        "CREATE ROLE team; CREATE ROLE lead; CREATE ROLE boss SUPERUSER; GRANT team TO lead GRANTED BY boss",
+    );
+    let (_folder, file) = place("old.rdump");
+    snapshot(&old, &file, &["-g"]);
+    for target in [&old, &target] {
+        target.sql("postgres", "GRANT team TO lead WITH ADMIN OPTION");
+        restore_ok(&file, target, &[]);
+        assert_eq!(target.query_text("postgres", admins), "");
+    }
+}
+
 #[test]
 fn who_restores_is_not_locked_out() {
     let source = fresh(18);
     source.sql(
         "postgres",
         "CREATE ROLE boss NOLOGIN PASSWORD 'new' VALID UNTIL '2001-01-01';
-         ALTER ROLE boss SET default_transaction_read_only = on; CREATE DATABASE shop OWNER boss",
+         ALTER ROLE boss SET default_transaction_read_only = on; CREATE DATABASE shop OWNER boss;
+         CREATE ROLE team",
     );
     let (_folder, file) = place("set.rdump");
     snapshot(&source, &file, &["--all-databases"]);
     let target = fresh(18);
     target.sql(
         "postgres",
-        "CREATE ROLE boss SUPERUSER LOGIN PASSWORD 'old'",
+        "CREATE ROLE boss SUPERUSER LOGIN PASSWORD 'old'; COMMENT ON ROLE boss IS 'old';
+         ALTER ROLE boss SET work_mem = '1MB'; CREATE ROLE team; GRANT team TO boss",
     );
     let as_boss = |password: &str| {
         target.conninfo("postgres").replace(
@@ -212,7 +264,8 @@ fn who_restores_is_not_locked_out() {
     let finished = support::rdump_ok(&["restore", &file, "-d", &as_boss("old")]);
     for told in [
         "role boss, as which this restore is connected, keeps what it needs to connect: SUPERUSER, LOGIN",
-        "role boss, as which this restore is connected, has the password of the archive from now on",
+        "membership team TO boss, which the archive does not have, is kept",
+        "role boss, as which this restore was connected, has the password of the archive from now on",
     ] {
         assert!(
             finished.stderr.contains(told),
@@ -310,5 +363,14 @@ fn without_superusers() {
                            shobj_description('team'::regrole, 'pg_authid')
                     FROM pg_roles WHERE rolname = 'clerk'";
         assert_eq!(target.query_text("postgres", made), "t|t|t|the team");
+
+        // no word that it was done where it was not
+        target.sql("postgres", "ALTER ROLE clerk SUPERUSER");
+        let finished = support::rdump(&["restore", &file, "-d", &conninfo]);
+        assert_eq!(finished.code, 3, "{}", finished.stderr);
+        for (words, are_told) in [("error: ROLE clerk", true), ("brought to", false)] {
+            let stderr = &finished.stderr;
+            assert_eq!(stderr.contains(words), are_told, "{words}: {stderr}");
+        }
     }
 }

@@ -70,6 +70,7 @@ impl Relocation {
         let failures = lock(&shared.failures);
         let mut failed = failures
             .iter()
+            .filter(|failure| failure.doing.loses_contents())
             .filter(|failure| self.contents.contains(&failure.entry));
         let first = failed.next()?;
         let more = match failed.count() {
