@@ -94,6 +94,32 @@ fn those_that_postgresql_ships() {
     }
 }
 
+/// The foreign key is as large as the rows that refer, and so comes before the few it refers to
+/// unless it waits for them; the largest table keeps the other connection busy.
+#[test]
+fn keys_wait_for_the_rows_of_configuration_tables() {
+    for (from, to) in support::pairs() {
+        server(from).ensure_roles();
+        server(to).ensure_roles();
+        let source = server(from).create_database("configured");
+        source.sql(
+            "CREATE EXTENSION rdump_settings;
+             INSERT INTO rdump_settings.setting VALUES ('colour', 'red');
+             CREATE TABLE refers (setting text REFERENCES rdump_settings.setting);
+             INSERT INTO refers SELECT 'colour' FROM generate_series(1, 1000);
+             CREATE TABLE busy (value text);
+             INSERT INTO busy SELECT repeat(md5(i::text), 10) FROM generate_series(1, 100000) i;",
+        );
+        let folder = Folder::new();
+        let file = folder.file("archive.rdump");
+        support::rdump_ok(&["snapshot", "-d", &source.conninfo(), "-f", &file]);
+        let restored = server(to).create_database_with("configured", "TEMPLATE template0");
+        let conninfo = restored.conninfo();
+        support::rdump_ok(&["restore", &file, "-d", &conninfo, "--parallel", "2"]);
+        support::rdump_ok(&["verify", &file, "--against", &conninfo]);
+    }
+}
+
 /// Servers whose images have extensions from Debian: the source, and one to restore on.
 fn servers(major: u32) -> Option<(&'static Server, &'static Server)> {
     extensions_image(major).then(|| {

@@ -18,6 +18,9 @@ pub struct ForeignKey {
     relation: Relation,
     definition: BString,
     referenced: Address,
+    /// Of a table that an extension makes: no entry stands for the table, so that its rows are
+    /// waited for by name.
+    referenced_rows: Option<Address>,
     /// Of a partitioned table that is referred to, the unique index is valid only once those of
     /// all partitions are attached.
     index_attachments: Vec<Address>,
@@ -31,11 +34,14 @@ pub async fn read(reader: &mut Reader<'_>) -> Result<Vec<ForeignKey>> {
     for row in &rows {
         let relation = Relation::from_row(row)?;
         if reader.has_relation(relation.oid) {
+            let referenced = Address::relation(row.number("confrelid")?);
+            let has_entry = reader.has_relation(referenced.oid);
             keys.push(ForeignKey {
                 identity: Identity::in_schema(class::CONSTRAINT, row)?,
                 relation,
                 definition: row.text("definition")?,
-                referenced: Address::relation(row.number("confrelid")?),
+                referenced,
+                referenced_rows: (!has_entry).then(|| referenced.part(Part::Data)),
                 index_attachments: attachments(&partitions, row.number("conindid")?),
             });
         }
@@ -102,6 +108,7 @@ impl CatalogObject for ForeignKey {
 
     fn requires(&self) -> Vec<Address> {
         let mut requires = vec![self.relation.address(), self.referenced];
+        requires.extend(self.referenced_rows);
         requires.extend(&self.index_attachments);
         requires
     }
