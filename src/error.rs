@@ -43,6 +43,8 @@ pub enum Kind {
     Other,
     /// Found before anything was written: the target is not fit for the archive.
     TargetNotReady,
+    /// The credential does not allow it.
+    Denied,
 }
 
 /// An error in PostgreSQL's message style: lower case, no full stop, the hint apart.
