@@ -7,11 +7,13 @@ use clap::Args;
 
 use super::interrupt::or_cancelled_if;
 use super::output::{OutputArguments, bytes, print_json};
+use super::targets::{Stored, Storing, describe, describe_set, end, outcome, store};
 use crate::catalog::Scope;
 use crate::catalog::globals::GlobalsScope;
 use crate::error::{Error, Result};
 use crate::postgres::Connector;
 use crate::report::{Cancellation, counted};
+use crate::repository::{Content, Described};
 use crate::snapshot::{
     ClusterOptions, Options, Reading, Report, SetReport, run_cluster, run_globals,
 };
@@ -73,6 +75,8 @@ impl ClusterArguments {
         &self,
         connector: &Connector,
         options: &Options,
+        storing: Option<Storing>,
+        scope_mark: String,
         output: &OutputArguments,
     ) -> Result<()> {
         let scope = GlobalsScope {
@@ -90,8 +94,13 @@ impl ClusterArguments {
             let run = run_globals(connector.clone(), options, &scope, progress, &cancellation);
             let report = or_cancelled_if(connector, may_cancel, run).await;
             drop(watching);
-            tell_globals(output, &report?, started);
-            return Ok(());
+            let (report, stored) = store(storing, report, |report| Described {
+                content: Content::Globals,
+                ..describe(report, scope_mark)
+            })
+            .await?;
+            tell_globals(output, &report, stored.as_ref(), started);
+            return end(stored, output);
         }
         let cluster = ClusterOptions {
             globals: scope,
@@ -110,12 +119,19 @@ impl ClusterArguments {
         );
         let report = or_cancelled_if(connector, may_cancel, run).await;
         drop(watching);
-        tell_set(output, &report?, started);
-        Ok(())
+        let (report, stored) =
+            store(storing, report, |report| describe_set(report, scope_mark)).await?;
+        tell_set(output, &report, stored.as_ref(), started);
+        end(stored, output)
     }
 }
 
-fn tell_globals(output: &OutputArguments, report: &Report, started: Instant) {
+fn tell_globals(
+    output: &OutputArguments,
+    report: &Report,
+    stored: Option<&Stored>,
+    started: Instant,
+) {
     for warning in &report.warnings {
         output.warn(warning);
     }
@@ -123,7 +139,8 @@ fn tell_globals(output: &OutputArguments, report: &Report, started: Instant) {
     if output.json {
         print_json(&serde_json::json!({
             "type": "summary",
-            "outcome": "done",
+            "outcome": outcome(stored),
+            "repositories": stored.map(Stored::json),
             "content": "globals",
             "server_version": report.server_version,
             "archive_id": report.summary.id.to_string(),
@@ -142,7 +159,12 @@ fn tell_globals(output: &OutputArguments, report: &Report, started: Instant) {
     ));
 }
 
-fn tell_set(output: &OutputArguments, report: &SetReport, started: Instant) {
+fn tell_set(
+    output: &OutputArguments,
+    report: &SetReport,
+    stored: Option<&Stored>,
+    started: Instant,
+) {
     for line in report.skipped.iter().chain(&report.warnings) {
         output.warn(line);
     }
@@ -172,7 +194,8 @@ fn tell_set(output: &OutputArguments, report: &SetReport, started: Instant) {
         }
         print_json(&serde_json::json!({
             "type": "summary",
-            "outcome": "done",
+            "outcome": outcome(stored),
+            "repositories": stored.map(Stored::json),
             "content": "set",
             "server_version": report.server_version,
             "set_id": report.summary.id.to_string(),

@@ -1,21 +1,29 @@
 //! One file a subcommand: its arguments and a thin run. Errors are printed in one place, here.
 
+mod archive;
 mod cluster;
 mod connection;
 mod demo;
 mod dependencies;
 mod filters;
+mod history;
+mod init;
 mod inputs;
 mod interrupt;
+mod list;
+mod marks;
 mod member;
 mod output;
 mod replay;
+mod repository;
 mod restore;
 mod roles;
 mod selection;
 mod show;
 mod snapshot;
 mod sql;
+mod sweep;
+mod targets;
 mod transactions;
 mod verify;
 
@@ -55,10 +63,19 @@ enum Command {
     Restore(Box<restore::Arguments>),
     /// Write an archive as plain SQL that psql runs
     Sql(sql::Arguments),
+    /// Make a place a repository
+    Init(init::Arguments),
+    /// List the archives of a repository
+    List(list::Arguments),
+    Pin(marks::Pin),
+    Unpin(marks::Unpin),
+    Tag(marks::Tag),
+    Sweep(sweep::Arguments),
+    /// List the runs that worked on a repository, failed ones too
+    History(history::Arguments),
     /// Show the whole cycle on a disposable server
     Demo(demo::Arguments),
     /// Print the table of contents of an archive
-    #[command(visible_alias = "list")]
     Show(show::Arguments),
     /// Check an archive, or prove a database equal to it
     Verify(verify::Arguments),
@@ -105,8 +122,15 @@ fn run(command: Command) -> Result<()> {
             Command::Snapshot(arguments) => arguments.run().await,
             Command::Restore(arguments) => arguments.run().await,
             Command::Sql(arguments) => arguments.run().await,
+            Command::Init(arguments) => arguments.run().await,
+            Command::List(arguments) => arguments.run().await,
+            Command::Pin(arguments) => arguments.run().await,
+            Command::Unpin(arguments) => arguments.run().await,
+            Command::Tag(arguments) => arguments.run().await,
+            Command::Sweep(arguments) => arguments.run().await,
+            Command::History(arguments) => arguments.run().await,
             Command::Demo(arguments) => arguments.run().await,
-            Command::Show(arguments) => arguments.run(),
+            Command::Show(arguments) => arguments.run().await,
             Command::Verify(arguments) => arguments.run().await,
         }
     });

@@ -1,12 +1,12 @@
 //! `rdump restore`
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bstr::BString;
 use clap::Args;
 
+use super::archive::ArchiveArguments;
 use super::connection::ConnectionArguments;
 use super::dependencies::{DependencyArguments, refuse_bad_length};
 use super::inputs;
@@ -20,13 +20,12 @@ use super::show;
 use super::transactions::TransactionArguments;
 use crate::error::{Error, Result};
 use crate::report::{Progress, counted};
-use crate::restore::{self, Input, Options, Report, Restored, SetReport};
+use crate::restore::{self, Options, Report, Restored, SetReport};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The archive; `-` for standard input
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    archive: ArchiveArguments,
     /// Connections that load and build at once; fewer where the server would have none left for others
     /// [default: 2]
     #[arg(short = 'j', long = "parallel", visible_alias = "jobs", value_name = "N",
@@ -79,11 +78,10 @@ impl Arguments {
                 "-1 restores over one connection: leave out -j",
             ));
         }
-        let from_stdin = self.file.as_os_str() == "-";
         if self.list {
-            inputs::refuse_stream("-l", &self.file)?;
+            self.archive.refuse_stream("-l")?;
         }
-        inputs::refuse_shared_stdin(&self.selection.inputs(&self.file))?;
+        inputs::refuse_shared_stdin(&self.selection.inputs(self.archive.file()))?;
         if !self.list && self.connection.dbname.is_none() {
             return Err(Error::usage("no target database")
                 .hint("name it with -d; with -C, name any database to connect to first"));
@@ -117,14 +115,15 @@ impl Arguments {
         options.roles = self.roles.map()?;
         options.dependencies = self.dependencies.dependencies(&options.selection)?;
         if self.list {
-            return show::print(&self.file, &self.member.choice(), false, &options.selection);
+            let input = self.archive.choose().await?.input;
+            return show::print(input, &self.member.choice(), false, &options.selection).await;
         }
-        let input = if from_stdin {
-            Input::Stdin
-        } else {
-            Input::File(self.file.clone())
-        };
         let connector = self.connection.connector()?;
+        let chosen = self.archive.choose().await?;
+        if let Some(told) = &chosen.told {
+            self.output.say(&format!("restoring {told}"));
+        }
+        let input = chosen.input;
         let started = Instant::now();
         let progress = self.output.progress();
         let watching = self.output.watch(Arc::clone(&progress), "loading");

@@ -167,8 +167,11 @@ fn read_list(path: &Path) -> Result<Vec<u8>> {
 
 impl SelectionArguments {
     /// The archive, and the files that choose of it.
-    pub fn inputs<'a>(&'a self, archive: &'a Path) -> Vec<Input<'a>> {
-        let mut inputs = vec![(ARCHIVE, archive)];
+    pub fn inputs<'a>(&'a self, archive: Option<&'a Path>) -> Vec<Input<'a>> {
+        let mut inputs: Vec<Input> = archive
+            .map(|archive| (ARCHIVE, archive))
+            .into_iter()
+            .collect();
         inputs.extend(self.use_list.iter().map(|path| (LIST, path.as_path())));
         inputs.extend(self.filters.iter().map(|path| (FILTER, path.as_path())));
         inputs

@@ -1,10 +1,10 @@
 //! `rdump show`: what an archive holds.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::archive::ArchiveArguments;
 use super::inputs;
 use super::member::MemberArguments;
 use super::selection::SelectionArguments;
@@ -12,14 +12,12 @@ use crate::archive::{Content, Entry, RandomReader, SetReader};
 use crate::catalog::shown_definition;
 use crate::error::{Error, Result};
 use crate::report::counted;
-use crate::restore::{ArchiveFile, Choice, Holding, Selection, select};
-use crate::storage::LocalFile;
+use crate::restore::{ArchiveFile, Choice, Holding, Input, Selection, Stored, blocking, select};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The archive
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    archive: ArchiveArguments,
     /// Print JSON lines: the header, then an object an entry
     #[arg(long)]
     json: bool,
@@ -37,16 +35,17 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    pub fn run(self) -> Result<()> {
+    pub async fn run(self) -> Result<()> {
         let form = Form {
             json: self.json,
             quiet: self.quiet,
             verbose: self.verbose,
         };
-        inputs::refuse_stream("show", &self.file)?;
-        inputs::refuse_shared_stdin(&self.selection.inputs(&self.file))?;
+        self.archive.refuse_stream("show")?;
+        inputs::refuse_shared_stdin(&self.selection.inputs(self.archive.file()))?;
         let selection = self.selection.selection()?;
-        print_as(&self.file, &self.member.choice(), form, &selection)
+        let input = self.archive.choose().await?.input;
+        print_as(input, &self.member.choice(), form, &selection).await
     }
 }
 
@@ -60,16 +59,21 @@ struct Form {
 }
 
 /// Prints what an archive holds, or what of it is selected.
-pub fn print(file: &Path, choice: &Choice, json: bool, selection: &Selection) -> Result<()> {
+pub async fn print(input: Input, choice: &Choice, json: bool, selection: &Selection) -> Result<()> {
     let form = Form {
         json,
         ..Form::default()
     };
-    print_as(file, choice, form, selection)
+    print_as(input, choice, form, selection).await
 }
 
-fn print_as(file: &Path, choice: &Choice, form: Form, selection: &Selection) -> Result<()> {
-    let reader = match Holding::open(file)?.choose(choice)? {
+async fn print_as(input: Input, choice: &Choice, form: Form, selection: &Selection) -> Result<()> {
+    let (choice, selection) = (choice.clone(), selection.clone());
+    blocking(move || print_now(input, &choice, form, &selection)).await
+}
+
+fn print_now(input: Input, choice: &Choice, form: Form, selection: &Selection) -> Result<()> {
+    let reader = match Holding::open(input)?.choose(choice)? {
         Holding::Archive(reader) => reader,
         Holding::Set(set) => return print_set(&set, form),
     };
@@ -104,7 +108,7 @@ fn write(text: &[u8]) -> Result<()> {
 }
 
 /// The members of a set; each has a table of contents of its own.
-fn print_set(set: &SetReader<LocalFile>, form: Form) -> Result<()> {
+fn print_set(set: &SetReader<Stored>, form: Form) -> Result<()> {
     let mut text = Vec::new();
     if form.json {
         let object = serde_json::json!({

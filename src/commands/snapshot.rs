@@ -12,6 +12,7 @@ use super::filters::FilterArguments;
 use super::inputs;
 use super::interrupt::or_cancelled_if;
 use super::output::{OutputArguments, bytes, print_json};
+use super::targets::{Stored, TargetArguments, describe, end, outcome, scope_mark, store};
 use crate::archive::Codec;
 use crate::error::{Error, Result};
 use crate::report::{Cancellation, counted};
@@ -20,9 +21,15 @@ use crate::sql::hex;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Archive to write; `-` for standard output. An existing file is replaced once the new one is complete
-    #[arg(short = 'f', long, value_name = "FILE")]
-    file: PathBuf,
+    /// Archive to write; `-` for standard output. An existing file is replaced once the new one is complete.
+    /// With it no repository is used
+    #[arg(
+        short = 'f',
+        long,
+        value_name = "FILE",
+        required_unless_present = "repo"
+    )]
+    file: Option<PathBuf>,
     /// Connections that copy at once; fewer where the server would have none left for others
     #[arg(short = 'j', long, visible_alias = "parallel", value_name = "N", default_value_t = 2,
           value_parser = clap::value_parser!(u16).range(1..=1000))]
@@ -48,6 +55,8 @@ pub struct Arguments {
     database: Option<String>,
 
     #[command(flatten)]
+    targets: TargetArguments,
+    #[command(flatten)]
     filters: FilterArguments,
     #[command(flatten)]
     cluster: ClusterArguments,
@@ -62,21 +71,22 @@ impl Arguments {
         if self.connection.dbname.is_none() {
             self.connection.dbname = self.database.take();
         }
-        let to_stdout = self.file.as_os_str() == "-";
+        let to_stdout = self
+            .file
+            .as_ref()
+            .is_some_and(|file| file.as_os_str() == "-");
         if to_stdout && self.output.json {
             return Err(Error::usage("--json and -f - both want standard output")
                 .hint("write the archive to a file, or leave out --json"));
         }
         let read = self.filters.inputs();
         inputs::refuse_shared_stdin(&read)?;
-        inputs::refuse_own_input(&read, &self.file)?;
+        if let Some(file) = &self.file {
+            inputs::refuse_own_input(&read, file)?;
+        }
         let scope = self.filters.scope()?;
-        let options = Options {
-            output: if to_stdout {
-                Output::Stdout
-            } else {
-                Output::File(self.file.clone())
-            },
+        let mut options = Options {
+            output: Output::Stdout,
             jobs: usize::from(self.jobs),
             codec: self.compress.parse::<Codec>()?,
             lock_wait: parse_time(&self.lock_wait_timeout)?,
@@ -91,10 +101,33 @@ impl Arguments {
         }
         self.cluster.check(&options)?;
         let connector = self.connection.connector()?;
-        if self.cluster.is_given() {
-            return self.cluster.run(&connector, &options, &self.output).await;
-        }
+        let storing = match &self.file {
+            Some(file) if to_stdout => {
+                debug_assert!(file.as_os_str() == "-");
+                None
+            }
+            Some(file) => {
+                options.output = Output::File(file.clone());
+                None
+            }
+            None => {
+                let label = match self.cluster.is_given() {
+                    true => &b"server"[..],
+                    false => connector.target().database(),
+                };
+                let storing = self.targets.begin(label, &self.output).await?;
+                options.output = Output::Repositories(Arc::clone(&storing.targets));
+                Some(storing)
+            }
+        };
+        let scope = scope_mark(&options.scope.flags());
         let started = Instant::now();
+        if self.cluster.is_given() {
+            return self
+                .cluster
+                .run(&connector, &options, storing, scope, &self.output)
+                .await;
+        }
         let progress = self.output.progress();
         let watching = self.output.watch(Arc::clone(&progress), "copying");
         let cancellation = Arc::new(Cancellation::default());
@@ -110,11 +143,12 @@ impl Arguments {
         )
         .await;
         drop(watching);
-        self.tell(&report?, started.elapsed());
-        Ok(())
+        let (report, stored) = store(storing, report, |report| describe(report, scope)).await?;
+        self.tell(&report, stored.as_ref(), started.elapsed());
+        end(stored, &self.output)
     }
 
-    fn tell(&self, report: &Report, elapsed: Duration) {
+    fn tell(&self, report: &Report, stored: Option<&Stored>, elapsed: Duration) {
         for warning in &report.warnings {
             self.output.warn(warning);
         }
@@ -122,7 +156,8 @@ impl Arguments {
         if self.output.json {
             print_json(&serde_json::json!({
                 "type": "summary",
-                "outcome": "done",
+                "outcome": outcome(stored),
+                "repositories": stored.map(Stored::json),
                 "database": report.database.to_string(),
                 "server_version": report.server_version,
                 "archive_id": report.summary.id.to_string(),

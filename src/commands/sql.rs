@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::archive::ArchiveArguments;
 use super::inputs;
 use super::interrupt::signalled;
 use super::member::MemberArguments;
@@ -15,7 +16,6 @@ use super::selection::SelectionArguments;
 use super::show;
 use crate::error::{Error, Outcome, Result};
 use crate::report::{Cancellation, counted};
-use crate::restore::Input;
 use crate::restore::script::{self, Options, Output, Report, RowForm};
 
 /// Write an archive as plain SQL that psql runs
@@ -26,9 +26,8 @@ use crate::restore::script::{self, Options, Output, Report, RowForm};
 /// output ends with statements that fail.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The archive; `-` for standard input
-    #[arg(value_name = "FILE")]
-    archive: PathBuf,
+    #[command(flatten)]
+    archive: ArchiveArguments,
     /// File to write; `-` for standard output. An existing file is replaced once the new one is complete
     #[arg(short = 'f', long, value_name = "FILE", default_value = "-")]
     file: PathBuf,
@@ -95,18 +94,18 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 
 impl Arguments {
     pub async fn run(self) -> Result<()> {
-        let from_stdin = self.archive.as_os_str() == "-";
         let to_stdout = self.file.as_os_str() == "-";
-        let read = self.selection.inputs(&self.archive);
+        let read = self.selection.inputs(self.archive.file());
         if self.list {
-            inputs::refuse_stream("-l", &self.archive)?;
+            self.archive.refuse_stream("-l")?;
         } else {
             inputs::refuse_own_input(&read, &self.file)?;
         }
         inputs::refuse_shared_stdin(&read)?;
         let selection = self.selection.selection()?;
         if self.list {
-            return show::print(&self.archive, &self.member.choice(), false, &selection);
+            let input = self.archive.choose().await?.input;
+            return show::print(input, &self.member.choice(), false, &selection).await;
         }
         if to_stdout && self.output.json {
             return Err(
@@ -128,10 +127,11 @@ impl Arguments {
             restrict_key: self.restrict_key.clone(),
             sync: !self.no_sync,
         };
-        let input = match from_stdin {
-            true => Input::Stdin,
-            false => Input::File(self.archive.clone()),
-        };
+        let chosen = self.archive.choose().await?;
+        if let Some(told) = &chosen.told {
+            self.output.say(told);
+        }
+        let input = chosen.input;
         let output = match to_stdout {
             true => Output::Stdout,
             false => Output::File(self.file.clone()),

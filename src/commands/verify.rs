@@ -1,12 +1,11 @@
 //! `rdump verify`
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
 
+use super::archive::{ArchiveArguments, Chosen};
 use super::connection::ConnectionArguments;
-use super::inputs;
 use super::interrupt::or_cancelled;
 use super::member::MemberArguments;
 use super::output::{OutputArguments, bytes, print, print_json};
@@ -18,14 +17,13 @@ use crate::proof::{
     CompareOptions, Comparison, IntegrityReport, compare, compare_globals, verify_file, verify_set,
 };
 use crate::report::counted;
-use crate::restore::{ArchiveFile, Choice, Holding};
-use crate::storage::LocalFile;
+use crate::repository::{Archive, Mark, Repository};
+use crate::restore::{ArchiveFile, Choice, Holding, Input, Stored, blocking};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The archive
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    archive: ArchiveArguments,
     /// Prove this database equal to the archive: definitions, rows, sequences, large objects,
     /// privileges, and that indexes are valid and constraints enforced; if it has the archive's name, as
     /// restore -C gives it, also what is set for it. Definitions that read differently are created
@@ -71,15 +69,44 @@ pub struct Arguments {
 
 impl Arguments {
     pub async fn run(self) -> Result<()> {
-        inputs::refuse_stream("verify", &self.file)?;
-        self.check_file().await?;
+        self.archive.refuse_stream("verify")?;
+        let chosen = self.archive.choose().await?;
+        if let Some(told) = &chosen.told {
+            self.output.say(told);
+        }
+        let checked = self.check_file(&chosen).await;
+        if let Some((repository, archive)) = &chosen.stored {
+            self.mark(repository, archive, &checked).await;
+        }
+        checked?;
         match &self.against {
-            Some(conninfo) => self.compare(conninfo).await,
+            Some(conninfo) => self.compare(chosen.input, conninfo).await,
             None => Ok(()),
         }
     }
 
-    async fn compare(&self, conninfo: &str) -> Result<()> {
+    /// Notes with the archive what came of the check, if it came to a result. A credential that may
+    /// only read does not make a check fail.
+    async fn mark(&self, repository: &Repository, archive: &Archive, checked: &Result<()>) {
+        let good = match checked {
+            Ok(()) => true,
+            Err(error) if error.exit_code() == Outcome::Partial.exit_code() => false,
+            Err(_) => return,
+        };
+        let details = serde_json::json!({
+            "deep": self.deep,
+            "error": checked.as_ref().err().map(ToString::to_string),
+            "rdump_version": env!("CARGO_PKG_VERSION"),
+        });
+        let mark = Mark::Verified { good };
+        if let Err(error) = repository.mark(archive, &mark, &details).await {
+            self.output.warn(&format!(
+                "the result could not be noted with the archive: {error}"
+            ));
+        }
+    }
+
+    async fn compare(&self, input: Input, conninfo: &str) -> Result<()> {
         let connector = ConnectionArguments {
             dbname: Some(conninfo.to_owned()),
             ..ConnectionArguments::default()
@@ -96,7 +123,8 @@ impl Arguments {
             roles: self.roles.map()?,
             ..CompareOptions::default()
         };
-        match Holding::open(&self.file)?.choose(&self.member.choice())? {
+        let choice = self.member.choice();
+        match blocking(move || Holding::open(input)?.choose(&choice)).await? {
             Holding::Archive(reader) => {
                 let comparison = self.compare_one(&reader, &connector, &options).await?;
                 self.tell(&comparison);
@@ -128,7 +156,7 @@ impl Arguments {
     /// Each member against the server's globals, or its database of that name.
     async fn compare_set(
         &self,
-        set: &SetReader<LocalFile>,
+        set: &SetReader<Stored>,
         connector: &Connector,
         options: &CompareOptions,
     ) -> Result<()> {
@@ -210,16 +238,16 @@ impl Arguments {
         }
     }
 
-    async fn check_file(&self) -> Result<()> {
-        let (deep, choice, file) = (self.deep, self.member.choice(), self.file.clone());
-        let reports = tokio::task::spawn_blocking(move || check(&file, &choice, deep))
+    async fn check_file(&self, chosen: &Chosen) -> Result<()> {
+        let (deep, choice, input) = (self.deep, self.member.choice(), chosen.input.clone());
+        let reports = tokio::task::spawn_blocking(move || check(input, &choice, deep))
             .await
             .map_err(|error| Error::new(format!("the check broke off: {error}")))??;
         let mut damaged = Vec::new();
         for (member, report) in reports {
             let name = match member {
-                Some(member) => format!("{}: {member}", self.file.display()),
-                None => self.file.display().to_string(),
+                Some(member) => format!("{}: {member}", chosen.name),
+                None => chosen.name.clone(),
             };
             if let Err(error) = self.tell_report(&name, &report) {
                 damaged.push(error);
@@ -230,7 +258,7 @@ impl Arguments {
             1 => Err(damaged.remove(0)),
             members => Err(Error::new(format!(
                 "{} is damaged: {members} of its members",
-                self.file.display()
+                chosen.name
             ))
             .hint("restore from another copy; members that are not named can still be restored from this one")
             .outcome(Outcome::Partial)),
@@ -286,11 +314,11 @@ impl Arguments {
 
 /// Reports of the archive, or of each member chosen.
 fn check(
-    path: &std::path::Path,
+    input: Input,
     choice: &Choice,
     deep: bool,
 ) -> Result<Vec<(Option<String>, IntegrityReport)>> {
-    let file = LocalFile::open(path)?;
+    let file = Stored::open(input.clone())?;
     if is_set(&file)? {
         let wanted = |content, name: &_| choice.is(content, name);
         let reports = verify_set(file, deep, wanted)?;
@@ -301,7 +329,7 @@ fn check(
     }
     if *choice != Choice::All {
         // refused where it has no members
-        Holding::open(path)?.choose(choice)?;
+        Holding::open(input)?.choose(choice)?;
     }
     Ok(vec![(None, verify_file(file, deep)?)])
 }

@@ -1,6 +1,6 @@
 //! What is restored: an archive, or a set of them; out of a file or as it comes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bstr::BString;
@@ -9,13 +9,48 @@ use super::source::FileSource;
 use super::stream::{self, Arriving, ArrivingSet};
 use crate::archive::{Content, Entry, Header, Member, RandomReader, SetReader, is_set};
 use crate::error::{Error, Result};
-use crate::storage::{LocalFile, Window};
+use crate::storage::{LocalFile, ReadAt, Volumes, Window};
 
 /// Where the archive comes from.
 #[derive(Debug, Clone)]
 pub enum Input {
     File(PathBuf),
+    /// Of a repository.
+    Volumes(Arc<Volumes>),
     Stdin,
+}
+
+/// What is read at any place.
+#[derive(Debug)]
+pub enum Stored {
+    File(LocalFile),
+    Volumes(Arc<Volumes>),
+}
+
+impl Stored {
+    pub fn open(input: Input) -> Result<Stored> {
+        match input {
+            Input::File(path) => Ok(Stored::File(LocalFile::open(path)?)),
+            Input::Volumes(volumes) => Ok(Stored::Volumes(volumes)),
+            Input::Stdin => Err(Error::usage("a stream can be read only once")),
+        }
+    }
+}
+
+impl ReadAt for Stored {
+    fn size(&self) -> Result<u64> {
+        match self {
+            Stored::File(file) => file.size(),
+            Stored::Volumes(volumes) => volumes.size(),
+        }
+    }
+
+    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        match self {
+            Stored::File(file) => file.read_exact_at(offset, buffer),
+            Stored::Volumes(volumes) => volumes.read_exact_at(offset, buffer),
+        }
+    }
 }
 
 /// What of a set is wanted.
@@ -27,18 +62,18 @@ pub enum Choice {
     Database(BString),
 }
 
-/// An archive in a file: all of it, or a member of a set.
-pub type ArchiveFile = Window<Arc<LocalFile>>;
+/// An archive that is read at any place: all of it, or a member of a set.
+pub type ArchiveFile = Window<Arc<Stored>>;
 
-/// A file that holds one archive or several.
+/// What is read at any place, and holds one archive or several.
 pub enum Holding {
     Archive(Box<RandomReader<ArchiveFile>>),
-    Set(SetReader<LocalFile>),
+    Set(SetReader<Stored>),
 }
 
 impl Holding {
-    pub fn open(path: &Path) -> Result<Holding> {
-        let file = LocalFile::open(path)?;
+    pub fn open(input: Input) -> Result<Holding> {
+        let file = Stored::open(input)?;
         if is_set(&file)? {
             return Ok(Holding::Set(SetReader::open(file)?));
         }
@@ -125,7 +160,7 @@ pub enum Source {
 /// The members of a set, to be opened one after the other.
 pub enum SetSource {
     File {
-        set: Arc<SetReader<LocalFile>>,
+        set: Arc<SetReader<Stored>>,
         next: usize,
     },
     Stream(ArrivingSet),
@@ -143,8 +178,15 @@ impl Source {
     pub async fn open(input: Input, choice: &Choice) -> Result<Source> {
         let choice = choice.clone();
         match input {
-            Input::File(path) => {
-                blocking(move || match Holding::open(&path)?.choose(&choice)? {
+            Input::Stdin => match stream::open_stdin().await? {
+                stream::Opening::Archive(opened) => {
+                    choice.refuse_archive(opened.header.content)?;
+                    Ok(Source::Archive(opened))
+                }
+                stream::Opening::Set(set) => Ok(Source::Set(SetSource::Stream(set))),
+            },
+            stored => {
+                blocking(move || match Holding::open(stored)?.choose(&choice)? {
                     Holding::Archive(reader) => Ok(Source::Archive(Opened::of_file(*reader)?)),
                     Holding::Set(set) => Ok(Source::Set(SetSource::File {
                         set: Arc::new(set),
@@ -153,13 +195,6 @@ impl Source {
                 })
                 .await
             }
-            Input::Stdin => match stream::open_stdin().await? {
-                stream::Opening::Archive(opened) => {
-                    choice.refuse_archive(opened.header.content)?;
-                    Ok(Source::Archive(opened))
-                }
-                stream::Opening::Set(set) => Ok(Source::Set(SetSource::Stream(set))),
-            },
         }
     }
 }

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use bstr::BString;
 pub use dependencies::Dependencies;
-pub use input::{ArchiveFile, Choice, Holding, Input};
+pub use input::{ArchiveFile, Choice, Holding, Input, Stored, blocking};
 pub use preflight::{Finding, Severity};
 pub use selection::{Selection, label, parse_list, select};
 pub use set::{MemberReport, SetReport};

@@ -36,6 +36,7 @@ use crate::error::{Error, Result, ResultExt, SqlState};
 use crate::postgres::settings::{BEGIN_LOOKING, KnownSettings, ROW_SETTINGS, is_server_encoding};
 use crate::postgres::{Connector, ServerVersion, Session, TransactionState, open_workers};
 use crate::report::{Cancellation, LOCK_PATIENCE, Progress, telling_lock_waits};
+use crate::repository::Targets;
 use crate::rows::{large_objects, run_all};
 use crate::sql;
 use lock::{LockOptions, Snapshot, give_way, lock_and_snapshot};
@@ -49,6 +50,8 @@ use worker::Work;
 pub enum Output {
     /// Replaced if it exists, once the new archive is complete.
     File(PathBuf),
+    /// Uploaded; the archive exists once the caller has committed it there.
+    Repositories(Arc<Targets>),
     Stdout,
 }
 

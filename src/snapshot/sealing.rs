@@ -21,7 +21,8 @@ use crate::archive::{
 };
 use crate::error::{Error, Result};
 use crate::report::{Cancellation, Progress};
-use crate::storage::{LocalFile, LocalTarget, Replace, StdoutTarget};
+use crate::repository::Fan;
+use crate::storage::{LocalTarget, ReadAt, Replace, StdoutTarget};
 
 /// Blocks of one worker in compression at once.
 const IN_COMPRESSION: usize = 2;
@@ -31,6 +32,7 @@ const IN_QUEUE: usize = 2;
 /// What is being written, and where to.
 pub enum Sink {
     File(Box<LocalTarget>),
+    Repositories(Fan),
     Stdout(StdoutTarget, Arc<Cancellation>),
 }
 
@@ -38,6 +40,7 @@ impl Sink {
     pub fn open(output: &Output, cancellation: &Arc<Cancellation>) -> Result<Sink> {
         Ok(match output {
             Output::File(path) => Sink::File(Box::new(LocalTarget::create(path)?)),
+            Output::Repositories(targets) => Sink::Repositories(targets.open()?),
             Output::Stdout => Sink::Stdout(StdoutTarget::new()?, Arc::clone(cancellation)),
         })
     }
@@ -47,10 +50,14 @@ impl Sink {
         self,
         sync: bool,
         run: &Cancellation,
-        check: impl FnOnce(&LocalFile) -> Result<()>,
+        check: impl Fn(&dyn ReadAt) -> Result<()>,
     ) -> Result<()> {
         match self {
             Sink::Stdout(..) => run.commit(),
+            Sink::Repositories(fan) => {
+                fan.finish(check)?;
+                run.commit()
+            }
             Sink::File(target) => target.commit(Replace::Yes, sync, |file| {
                 check(file)?;
                 run.commit()
@@ -58,8 +65,9 @@ impl Sink {
         }
     }
 
-    fn is_file(&self) -> bool {
-        matches!(self, Sink::File(_))
+    /// Whether something is to be removed if the run fails.
+    fn is_stored(&self) -> bool {
+        !matches!(self, Sink::Stdout(..))
     }
 }
 
@@ -145,7 +153,7 @@ pub async fn end_set(
 ) -> Result<SetSummary> {
     let run = Arc::clone(cancellation);
     let (done, outcome) = oneshot::channel();
-    let _thread = Thread::spawn("set writer", sink.is_file(), move || {
+    let _thread = Thread::spawn("set writer", sink.is_stored(), move || {
         let ended = set.finish(&mut sink).and_then(|summary| {
             sink.commit(sync, &run, |file| summary.check(file))?;
             Ok(summary)
@@ -162,6 +170,7 @@ impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Sink::File(target) => target.write(bytes),
+            Sink::Repositories(fan) => fan.write(bytes),
             // nobody waits for this thread: the trailer must not slip out after the signal
             Sink::Stdout(target, run) => {
                 run.check().map_err(io::Error::other)?;
@@ -173,6 +182,7 @@ impl Write for Sink {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Sink::File(target) => target.flush(),
+            Sink::Repositories(fan) => fan.flush(),
             Sink::Stdout(target, _) => target.flush(),
         }
     }
@@ -218,7 +228,7 @@ impl Writer {
             abandoned: AtomicBool::new(false),
         });
         let in_thread = Arc::clone(&shared);
-        let to_file = archive.sink().is_file();
+        let to_file = archive.sink().is_stored();
         let is_member = destination.set().is_some();
         let (run, sync) = (Arc::clone(cancellation), options.sync);
         let (done, outcome) = oneshot::channel();

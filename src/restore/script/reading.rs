@@ -40,8 +40,8 @@ pub enum Source {
 impl Opened {
     pub fn open(input: &Input, choice: &Choice) -> Result<Opened> {
         match input {
-            Input::File(path) => {
-                let Holding::Archive(reader) = Holding::open(path)?.choose(choice)? else {
+            Input::File(_) | Input::Volumes(_) => {
+                let Holding::Archive(reader) = Holding::open(input.clone())?.choose(choice)? else {
                     return Err(
                         Error::usage("this is a set of archives, and a script is of one")
                             .hint("choose one with --member NAME, or the globals with -g"),

@@ -1,0 +1,33 @@
+//! The repository that a command works on.
+
+use crate::error::Result;
+use crate::repository::{Label, Repository};
+use crate::storage;
+
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct RepositoryArguments {
+    /// Repository: a folder, or s3://BUCKET/PREFIX with its parameters
+    #[arg(long, value_name = "URL", env = "RDUMP_REPO")]
+    pub repo: String,
+}
+
+impl RepositoryArguments {
+    pub async fn open(&self) -> Result<Repository> {
+        Repository::open(storage::open(&self.repo).await?).await
+    }
+}
+
+/// Which archives of it.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct LabelArguments {
+    /// Only archives with this label: the database's name unless another was given
+    #[arg(long, value_name = "LABEL")]
+    label: Option<String>,
+}
+
+impl LabelArguments {
+    pub fn label(&self) -> Result<Option<Label>> {
+        let label = self.label.as_deref();
+        label.map(|label| Label::new(label.as_bytes())).transpose()
+    }
+}

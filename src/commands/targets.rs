@@ -1,0 +1,315 @@
+//! The repositories that a snapshot goes to, and what is said of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::output::{OutputArguments, print_error};
+use crate::error::{Error, Outcome, Result, ResultExt};
+use crate::repository::{
+    Arrived, Content, Described, Label, Manifest, Repository, Run, RunId, Target, Targets,
+    parse_tag,
+};
+use crate::snapshot::{Report, SetReport};
+use crate::sql::hex;
+use crate::storage;
+
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Repository")]
+pub struct TargetArguments {
+    /// Repository to store the archive in: a folder, or s3://BUCKET/PREFIX with its parameters. Given several
+    /// times, the archive goes to each; in the environment, one a line
+    #[arg(long, value_name = "URL", env = "RDUMP_REPO")]
+    pub repo: Vec<String>,
+    /// What the archive is called in the repository [default: the database's name; for a whole server, "server"]
+    #[arg(long, value_name = "LABEL", env = "RDUMP_LABEL")]
+    label: Option<String>,
+    /// Tag to put on the archive (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    tag: Vec<String>,
+}
+
+/// A run that stores an archive, in all repositories that could be opened.
+pub struct Storing {
+    pub targets: Arc<Targets>,
+    run: Run,
+    run_id: RunId,
+    tags: BTreeMap<String, String>,
+    /// Repositories that failed, and why.
+    failed: Vec<Error>,
+    asked: usize,
+}
+
+impl TargetArguments {
+    pub fn is_given(&self) -> bool {
+        !self.repo.is_empty()
+    }
+
+    /// Takes a name in every repository. Fails if that is possible in none.
+    pub async fn begin(&self, usual_label: &[u8], output: &OutputArguments) -> Result<Storing> {
+        let label = match &self.label {
+            Some(label) => Label::new(label.as_bytes())?,
+            None => Label::new(usual_label)?,
+        };
+        let tags = self.tag.iter().map(|tag| parse_tag(tag));
+        let tags = tags.collect::<Result<BTreeMap<_, _>>>()?;
+        let run_id = RunId::random();
+        let urls = self.repo.iter().flat_map(|value| value.lines());
+        let urls: Vec<&str> = urls.map(str::trim).filter(|url| !url.is_empty()).collect();
+        let (mut targets, mut failed) = (Vec::new(), Vec::new());
+        for url in &urls {
+            match begin_one(url, &label, &run_id, output).await {
+                Ok(target) => targets.push(target),
+                Err(error) => failed.push(error),
+            }
+        }
+        if targets.is_empty() {
+            for error in failed.drain(1.min(failed.len())..) {
+                print_error(&error);
+            }
+            return Err(failed
+                .pop()
+                .unwrap_or_else(|| Error::usage("no repository is given")));
+        }
+        for error in &failed {
+            output.warn(&format!("{error}; the others get the archive"));
+        }
+        let mut run = Run::begun("snapshot", run_id.clone());
+        run.label = Some(label.to_string());
+        Ok(Storing {
+            targets: Arc::new(Targets::new(targets)),
+            run,
+            run_id,
+            tags,
+            failed,
+            asked: urls.len(),
+        })
+    }
+}
+
+async fn begin_one(
+    url: &str,
+    label: &Label,
+    run: &RunId,
+    output: &OutputArguments,
+) -> Result<Target> {
+    let storage = storage::open(url).await?;
+    let name = storage.to_string();
+    let beginning = async {
+        let repository = Repository::open(storage).await?;
+        if !repository.marker().conditional {
+            output.warn(&format!(
+                "{name} creates objects though their keys are taken (it ignores If-None-Match): two runs at once are told apart by their names alone"
+            ));
+        }
+        Target::begin(repository, label, run.clone()).await
+    };
+    beginning
+        .await
+        .with_context(|| format!("repository {name}"))
+}
+
+impl Storing {
+    /// Notes the failure in every repository, and gives it back.
+    pub async fn failed(mut self, error: Error) -> Error {
+        self.targets.give_up().await;
+        let run = self
+            .run
+            .clone()
+            .ended(&Err::<(), _>(Error::new(error.to_string())));
+        for target in self.targets.targets() {
+            if let Err(unrecorded) = target.repository().record(&run).await {
+                self.failed.push(unrecorded);
+            }
+        }
+        for other in &self.failed {
+            print_error(other);
+        }
+        error
+    }
+
+    /// Commits; what came of each repository.
+    pub async fn commit(mut self, mut described: Described) -> Stored {
+        described.tags = std::mem::take(&mut self.tags);
+        let arrived = self.targets.commit(&described).await;
+        let mut stored = Vec::new();
+        for (target, Arrived { name, outcome, .. }) in self.targets.targets().iter().zip(arrived) {
+            let mut run = self.run.clone().of_archive(&name).ended(&outcome);
+            if let Ok(manifest) = &outcome {
+                run.size = Some(manifest.size);
+                run.raw_size = Some(manifest.raw_size);
+                run.rows = Some(manifest.rows);
+                run.tables = Some(manifest.tables);
+            }
+            let recorded = target.repository().record(&run).await;
+            match outcome {
+                Ok(manifest) => {
+                    if let Err(error) = recorded {
+                        self.failed.push(error.context("recording the run"));
+                    }
+                    stored.push((target.repository().clone(), manifest));
+                }
+                Err(error) => self.failed.push(error),
+            }
+        }
+        Stored {
+            stored,
+            failed: self.failed,
+            asked: self.asked,
+            run: self.run_id,
+        }
+    }
+}
+
+/// What came of a run that stored an archive.
+pub struct Stored {
+    pub stored: Vec<(Repository, Manifest)>,
+    pub failed: Vec<Error>,
+    asked: usize,
+    pub run: RunId,
+}
+
+impl Stored {
+    pub fn json(&self) -> serde_json::Value {
+        let stored = self.stored.iter().map(|(repository, manifest)| {
+            serde_json::json!({"repository": repository.to_string(), "name": manifest.name})
+        });
+        let failed = self.failed.iter().map(ToString::to_string);
+        serde_json::json!({
+            "run": self.run,
+            "stored": stored.collect::<Vec<_>>(),
+            "failed": failed.collect::<Vec<_>>(),
+        })
+    }
+
+    pub fn tell(&self, output: &OutputArguments) {
+        for (repository, manifest) in &self.stored {
+            output.say(&format!("stored as {} in {repository}", manifest.name));
+        }
+    }
+
+    /// Success only if every repository has the archive.
+    pub fn into_result(mut self) -> Result<()> {
+        if self.failed.is_empty() {
+            return Ok(());
+        }
+        let count = self.failed.len();
+        let last = self.failed.pop();
+        for error in &self.failed {
+            print_error(error);
+        }
+        let Some(last) = last else { return Ok(()) };
+        if self.stored.is_empty() {
+            return Err(last);
+        }
+        print_error(&last);
+        Err(Error::new(format!(
+            "the archive is in {} of {} repositories: {count} failed",
+            self.stored.len(),
+            self.asked
+        ))
+        .outcome(Outcome::Partial))
+    }
+}
+
+/// A scope in a few characters, which name nothing that was left out.
+pub fn scope_mark(flags: &[(String, bstr::BString)]) -> String {
+    if flags.is_empty() {
+        return String::new();
+    }
+    let mut hasher = blake3::Hasher::new();
+    for (name, value) in flags {
+        for part in [name.as_bytes(), value.as_slice()] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+    }
+    hex(&hasher.finalize().as_bytes()[..8])
+}
+
+fn time(microseconds: i64) -> Timestamp {
+    Timestamp::from_microsecond(microseconds).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+pub fn describe(report: &Report, scope: String) -> Described {
+    let totals = &report.summary.totals;
+    Described {
+        archive_id: report.summary.id.to_string(),
+        content: Content::Database,
+        scope,
+        snapshot: time(report.snapshot_time),
+        server_version: report.server_version.clone(),
+        size: report.summary.file_length,
+        raw_size: totals.raw_length,
+        rows: totals.rows,
+        tables: report.tables as u64,
+        entries: totals.entries,
+        root_hash: hex(&report.summary.root_hash),
+        encrypted: false,
+        tags: BTreeMap::new(),
+    }
+}
+
+pub fn describe_set(report: &SetReport, scope: String) -> Described {
+    let sum = |of: fn(&Report) -> u64| report.members.iter().map(of).sum();
+    Described {
+        archive_id: report.summary.id.to_string(),
+        content: Content::Set,
+        scope,
+        // the set is as old as the oldest of its snapshots
+        snapshot: time(
+            report
+                .members
+                .iter()
+                .map(|m| m.snapshot_time)
+                .min()
+                .unwrap_or(0),
+        ),
+        server_version: report.server_version.clone(),
+        size: report.summary.file_length,
+        raw_size: sum(|member| member.summary.totals.raw_length),
+        rows: sum(|member| member.summary.totals.rows),
+        tables: sum(|member| member.tables as u64),
+        entries: sum(|member| member.summary.totals.entries),
+        root_hash: hex(&report.summary.hash),
+        encrypted: false,
+        tags: BTreeMap::new(),
+    }
+}
+
+/// Commits what a run has uploaded, or tells the repositories that it failed.
+pub async fn store<R>(
+    storing: Option<Storing>,
+    report: Result<R>,
+    describe: impl FnOnce(&R) -> Described,
+) -> Result<(R, Option<Stored>)> {
+    match (storing, report) {
+        (None, report) => Ok((report?, None)),
+        (Some(storing), Err(error)) => Err(storing.failed(error).await),
+        (Some(storing), Ok(report)) => {
+            let stored = storing.commit(describe(&report)).await;
+            Ok((report, Some(stored)))
+        }
+    }
+}
+
+/// As summaries have it.
+pub fn outcome(stored: Option<&Stored>) -> &'static str {
+    match stored {
+        Some(stored) if stored.stored.is_empty() => "failed",
+        Some(stored) if !stored.failed.is_empty() => "partial",
+        _ => "done",
+    }
+}
+
+/// What is said last of a run that stored an archive.
+pub fn end(stored: Option<Stored>, output: &OutputArguments) -> Result<()> {
+    match stored {
+        None => Ok(()),
+        Some(stored) => {
+            stored.tell(output);
+            stored.into_result()
+        }
+    }
+}

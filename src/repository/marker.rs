@@ -1,0 +1,85 @@
+//! The marker: what says that a place is a repository, so that no run writes into a mount point whose
+//! volume is not there.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Outcome, Result};
+use crate::storage::{Key, Storage};
+
+const MARKER: &str = "rdump-repository.json";
+const VERSION: u32 = 0;
+const MAX_MARKER: u64 = 1 << 20;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marker {
+    version: u32,
+    pub id: String,
+    pub created: Timestamp,
+    pub rdump_version: String,
+    /// Whether the store creates an object only if its key is free.
+    pub conditional: bool,
+    pub encryption: Encryption,
+}
+
+/// How archives of a repository are encrypted: chosen when it is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Encryption {
+    #[default]
+    None,
+    Keys {
+        /// age public keys.
+        recipients: Vec<String>,
+        /// A passphrase opens archives too; each run is given it.
+        passphrase: bool,
+    },
+}
+
+impl Marker {
+    pub fn new(conditional: bool, encryption: Encryption) -> Marker {
+        let id: u128 = rand::random();
+        Marker {
+            version: VERSION,
+            id: format!("{id:032x}"),
+            created: Timestamp::now(),
+            rdump_version: env!("CARGO_PKG_VERSION").to_owned(),
+            conditional,
+            encryption,
+        }
+    }
+
+    pub fn key() -> Result<Key> {
+        Key::new(MARKER)
+    }
+
+    pub fn serialise(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec_pretty(self)
+            .map_err(|error| Error::new(format!("could not write the marker: {error}")))
+    }
+
+    pub async fn read(storage: &dyn Storage) -> Result<Marker> {
+        let bytes = storage.get(&Marker::key()?, MAX_MARKER).await?;
+        let bytes = bytes.ok_or_else(|| {
+            Error::new(format!("there is no repository in {storage}"))
+                .hint("is the volume mounted, and the address right? rdump init makes a repository")
+                .outcome(Outcome::NoRepository)
+        })?;
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let damaged = |error: serde_json::Error| {
+            Error::new(format!("{MARKER} in {storage} is damaged: {error}"))
+                .hint("the archives beside it are not: rdump restore takes a file that is put together of an archive's volumes")
+        };
+        let versioned: Versioned = serde_json::from_slice(&bytes).map_err(damaged)?;
+        if versioned.version != VERSION {
+            return Err(Error::new(format!(
+                "the repository in {storage} has version {}: this rdump is too old for it",
+                versioned.version
+            )));
+        }
+        serde_json::from_slice(&bytes).map_err(damaged)
+    }
+}

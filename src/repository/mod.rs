@@ -1,0 +1,86 @@
+//! Repositories: where archives are kept, found again, and removed by rule
+//! (`format-spec/repository.md`).
+//!
+//! `name`, `marker`, `manifest` and `mark` are what stands there; `writing` puts an archive in, `catalogue` says which there
+//! are, `removal` takes them away, `sweep` what crashed runs left, `history` tells of runs.
+
+mod catalogue;
+mod history;
+mod manifest;
+mod mark;
+mod marker;
+mod name;
+mod removal;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod writing;
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub use catalogue::{Archive, Catalogue, Problem, Selector};
+pub use history::Run;
+pub use manifest::{Content, Manifest};
+pub use mark::{Checked, Mark, Marks, parse_tag};
+pub use marker::{Encryption, Marker};
+pub use name::{ArchiveName, Label, RunId};
+pub use removal::Removed;
+pub use sweep::{Leftover, SweepOptions, Swept};
+pub use writing::{Arrived, Described, Fan, Target, Targets};
+
+use crate::error::{Error, Result};
+use crate::storage::{Created, Storage, Volumes, probe_conditional};
+
+/// A place with a marker.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    storage: Arc<dyn Storage>,
+    marker: Marker,
+}
+
+impl Repository {
+    /// Makes a place a repository.
+    pub async fn init(storage: Arc<dyn Storage>, encryption: Encryption) -> Result<Repository> {
+        let key = Marker::key()?;
+        let conditional = probe_conditional(&*storage).await?;
+        let marker = Marker::new(conditional, encryption);
+        let bytes = Bytes::from(marker.serialise()?);
+        // a store without conditions is asked first, at least
+        if storage.head(&key).await?.is_some()
+            || storage.create(&key, bytes).await? == Created::Exists
+        {
+            return Err(
+                Error::new(format!("there is a repository in {storage} already"))
+                    .hint("use it as it is, or choose another place"),
+            );
+        }
+        Ok(Repository { storage, marker })
+    }
+
+    pub async fn open(storage: Arc<dyn Storage>) -> Result<Repository> {
+        let marker = Marker::read(&*storage).await?;
+        Ok(Repository { storage, marker })
+    }
+
+    pub fn marker(&self) -> &Marker {
+        &self.marker
+    }
+
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    /// The bytes of an archive.
+    pub fn read(&self, manifest: &Manifest) -> Result<Volumes> {
+        Volumes::new(Arc::clone(&self.storage), manifest.volumes.clone())
+    }
+}
+
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.storage.fmt(f)
+    }
+}
