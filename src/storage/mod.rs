@@ -1,16 +1,27 @@
 //! Where archives are kept: files, standard output, and stores of objects.
 
+mod folder;
 mod local;
+mod memory;
 mod object;
 mod read_at;
+mod runtime;
 mod target;
+mod upload;
+mod volumes;
 
+pub use folder::Folder;
 pub use local::LocalFile;
+pub use memory::{Memory, Moment, Operation, Span};
 pub use object::{
     Created, Key, Limits, MAX_KEY, Object, Page, Storage, Unfinished, Upload, list_all,
 };
 pub use read_at::{ReadAt, Window};
 pub use target::{LocalTarget, Replace, StdoutTarget, write_error};
+pub use upload::{UploadWriter, Volume};
+pub use volumes::Volumes;
 
+#[cfg(test)]
+mod conformance;
 #[cfg(test)]
 mod tests;

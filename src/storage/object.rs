@@ -136,7 +136,7 @@ pub trait Storage: fmt::Debug + fmt::Display + Send + Sync {
     async fn discard(&self, unfinished: &Unfinished) -> Result<()>;
 }
 
-/// An object on its way. Dropped without `complete`, it leaves at most what `unfinished` lists.
+/// An object on its way. Dropped, or not completed for an error, it leaves at most what `unfinished` lists.
 #[async_trait]
 pub trait Upload: fmt::Debug + Send + Sync {
     /// Several may be on their way at once, in any order. Numbered from 0; each but the last has

@@ -218,21 +218,33 @@ fn take_over(file: &File, existing: &fs::Metadata) {
 
 /// `link` fails where the name exists. File systems without it (some network and FAT ones) get an
 /// exclusive creation of the name first, then a rename over it.
-fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
-        Ok(()) => {
-            // The archive has its name: a second one left over is no failure.
-            let _ = fs::remove_file(from);
-            Ok(())
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // NFS asks again where a reply is lost, and meets its own link
+            if !is_same_file(from, to) {
+                return Err(error);
+            }
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
         Err(_) => {
             OpenOptions::new().write(true).create_new(true).open(to)?;
-            fs::rename(from, to).inspect_err(|_| {
+            return fs::rename(from, to).inspect_err(|_| {
                 let _ = fs::remove_file(to);
-            })
+            });
         }
     }
+    // It has its name: a second one left over is no failure.
+    let _ = fs::remove_file(from);
+    Ok(())
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| {
+        let metadata = fs::symlink_metadata(path).ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    };
+    identity(one).is_some_and(|this| identity(other) == Some(this))
 }
 
 /// Longest name of a file that common file systems take, in bytes.
@@ -391,6 +403,11 @@ impl std::error::Error for StdoutFailure {}
 
 /// What went wrong while an archive was written, with what to do about it.
 pub fn write_error(error: io::Error) -> Error {
+    // a store's own error, which has its hint
+    let error = match error.downcast::<Error>() {
+        Ok(error) => return error,
+        Err(error) => error,
+    };
     let kind = error.kind();
     let is_stdout = error
         .get_ref()
