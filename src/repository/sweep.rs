@@ -39,6 +39,9 @@ impl Default for SweepOptions {
     }
 }
 
+/// A heartbeat as it was at some moment.
+type Beat = (ArchiveName, Key, Option<Heartbeat>);
+
 /// What a run left under one name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Leftover {
@@ -111,9 +114,13 @@ impl Repository {
             }
             is_old
         });
-        let silent = self.silent(&found, options.watch).await?;
+        let beats = self.heartbeats(&found).await?;
+        if !beats.is_empty() {
+            tokio::time::sleep(options.watch).await;
+        }
+        let alive = self.alive_since(beats).await?;
         for (name, leftover) in found {
-            if !silent.contains(&name) {
+            if alive.contains(&name) {
                 swept.alive.push(name);
                 continue;
             }
@@ -131,7 +138,7 @@ impl Repository {
     }
 
     /// All that is there without a manifest, by name.
-    async fn leftovers(&self, own: &Key) -> Result<BTreeMap<ArchiveName, Leftover>> {
+    pub(super) async fn leftovers(&self, own: &Key) -> Result<BTreeMap<ArchiveName, Leftover>> {
         let storage = &**self.storage();
         let mut found: BTreeMap<ArchiveName, Leftover> = BTreeMap::new();
         // heartbeats before all else: a run writes its own first
@@ -189,30 +196,31 @@ impl Repository {
         Ok(found)
     }
 
-    /// Those of which no heartbeat's count goes up while we watch.
-    async fn silent(
+    /// The heartbeats of these names, as they are now.
+    pub(super) async fn heartbeats(
         &self,
         found: &BTreeMap<ArchiveName, Leftover>,
-        watch: Duration,
-    ) -> Result<BTreeSet<ArchiveName>> {
-        let storage = &**self.storage();
-        let mut before = Vec::new();
+    ) -> Result<Vec<Beat>> {
+        let mut beats = Vec::new();
         for (name, leftover) in found {
             for key in &leftover.heartbeats {
-                before.push((name, key, read_heartbeat(storage, key).await?));
+                let heartbeat = read_heartbeat(&**self.storage(), key).await?;
+                beats.push((name.clone(), key.clone(), heartbeat));
             }
         }
-        if !before.is_empty() {
-            tokio::time::sleep(watch).await;
-        }
-        let mut silent: BTreeSet<ArchiveName> = found.keys().cloned().collect();
-        for (name, key, then) in before {
-            // one that is gone: the run has just ended, and left what it wanted to
-            if read_heartbeat(storage, key).await? != then {
-                silent.remove(name);
+        Ok(beats)
+    }
+
+    /// The names whose heartbeats are others now. One that is gone: the run has just ended, and left
+    /// what it wanted to.
+    pub(super) async fn alive_since(&self, then: Vec<Beat>) -> Result<BTreeSet<ArchiveName>> {
+        let mut alive = BTreeSet::new();
+        for (name, key, heartbeat) in then {
+            if read_heartbeat(&**self.storage(), &key).await? != heartbeat {
+                alive.insert(name);
             }
         }
-        Ok(silent)
+        Ok(alive)
     }
 
     /// Takes the name from its writer; or finds that the archive exists, and is left alone.

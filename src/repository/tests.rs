@@ -105,7 +105,10 @@ async fn what_was_stored_is_listed_and_read() {
     assert_eq!(assert_sound(&repository).await, 2);
     let catalogue = repository.catalogue(Some(&label())).await.unwrap();
     assert_eq!(catalogue.archives[1].manifest, second);
-    assert_eq!(catalogue.find(&Selector::Latest).unwrap().name(), &second.name);
+    assert_eq!(
+        catalogue.find(&Selector::Latest).unwrap().name(),
+        &second.name
+    );
     let by_id = Selector::Named(first.name.id().to_owned());
     assert_eq!(catalogue.find(&by_id).unwrap().name(), &first.name);
     let other = Label::new(b"shop2").unwrap();
@@ -113,7 +116,10 @@ async fn what_was_stored_is_listed_and_read() {
     assert!(none.archives.is_empty());
     // nothing is left beside them
     let swept = repository.sweep(at_once()).await.unwrap();
-    assert!(swept.leftovers.is_empty() && swept.alive.is_empty(), "{swept:?}");
+    assert!(
+        swept.leftovers.is_empty() && swept.alive.is_empty(),
+        "{swept:?}"
+    );
     let again = Repository::open(Arc::new(memory)).await.unwrap();
     assert_eq!(again.marker(), repository.marker());
 }
@@ -121,7 +127,9 @@ async fn what_was_stored_is_listed_and_read() {
 #[tokio::test]
 async fn a_place_without_a_marker_is_no_repository() {
     let memory = Memory::new();
-    let error = Repository::open(Arc::new(memory.clone())).await.unwrap_err();
+    let error = Repository::open(Arc::new(memory.clone()))
+        .await
+        .unwrap_err();
     assert_eq!(error.exit_code(), 10, "{error}");
     repository(&memory).await;
     let again = Repository::init(Arc::new(memory), Encryption::None).await;
@@ -146,7 +154,7 @@ async fn every_operation_may_fail() {
             for span in [Span::Once, Span::FromThenOn] {
                 let memory = Memory::new();
                 let repository = repository(&memory).await;
-                memory.fail_at(memory.operations().len() + n, moment, span);
+                memory.fail_at(n - 1, moment, span);
                 let outcome = store(&repository).await;
                 memory.no_faults();
                 let archives = assert_sound(&repository).await;
@@ -163,7 +171,9 @@ async fn every_operation_may_fail() {
                 let unfinished = repository.storage().unfinished("").await.unwrap();
                 assert!(unfinished.is_empty(), "{n} {moment:?}");
                 let left = memory.contents();
-                let volumes = left.keys().filter(|key| key.as_str().starts_with("archives/"));
+                let volumes = left
+                    .keys()
+                    .filter(|key| key.as_str().starts_with("archives/"));
                 assert_eq!(volumes.count(), archives, "{n} {moment:?}");
                 assert!(!left.keys().any(|key| key.as_str().starts_with("writers/")));
                 assert_eq!(assert_sound(&repository).await, archives);
@@ -224,22 +234,20 @@ async fn a_run_that_lives_is_left_alone() {
     assert_eq!(alive(repository.sweep(soon).await.unwrap()), (0, 1));
     // the store's clock has jumped: the count goes up while the sweep watches
     memory.set_clock(Some(start + Duration::from_secs(10_000_000)));
-    let watching = SweepOptions {
-        watch: Duration::from_secs(60),
-        ..SweepOptions::default()
-    };
-    tokio::time::pause();
-    let beating = async {
-        tokio::time::sleep(Duration::from_secs(30)).await;
-        let text = String::from_utf8(bytes.to_vec()).unwrap();
-        let next = text.replace("\"count\":0", "\"count\":1");
-        assert_ne!(next, text);
-        repository.storage().put(&key, next.into()).await.unwrap();
-    };
-    let (swept, ()) = tokio::join!(repository.sweep(watching), beating);
-    assert_eq!(alive(swept.unwrap()), (0, 1));
+    let own = RunId::random().heartbeat().unwrap();
+    let found = repository.leftovers(&own).await.unwrap();
+    let beats = repository.heartbeats(&found).await.unwrap();
+    assert_eq!(beats.len(), 1);
+    let none = repository.alive_since(beats.clone()).await.unwrap();
+    assert!(none.is_empty());
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    let next = text.replace("\"count\":0", "\"count\":1");
+    assert_ne!(next, text);
+    repository.storage().put(&key, next.into()).await.unwrap();
+    memory.set_clock(Some(start + Duration::from_secs(20_000_000)));
+    assert_eq!(repository.alive_since(beats).await.unwrap().len(), 1);
     // it has stopped
-    let swept = repository.sweep(watching).await.unwrap();
+    let swept = repository.sweep(soon).await.unwrap();
     assert_eq!(alive(swept), (1, 0));
     assert!(!memory.contents().contains_key(&key));
 }
@@ -276,7 +284,10 @@ async fn marks_are_seen_in_listings() {
         Mark::Pin,
         Mark::Tag("release".to_owned(), "1.2".to_owned()),
     ] {
-        repository.mark(&find().await, &mark, &details).await.unwrap();
+        repository
+            .mark(&find().await, &mark, &details)
+            .await
+            .unwrap();
     }
     let archive = find().await;
     assert!(archive.marks.pinned && archive.marks.verified.is_some_and(|c| c.good));
@@ -308,14 +319,16 @@ async fn a_removal_that_breaks_off_leaves_no_half_archive() {
             store(&repository).await.unwrap();
             let kept = store(&repository).await.unwrap();
             let catalogue = repository.catalogue(None).await.unwrap();
-            memory.fail_at(memory.operations().len() + n, moment, Span::FromThenOn);
+            memory.fail_at(n - 1, moment, Span::FromThenOn);
             repository.remove(&catalogue.archives[0]).await.unwrap_err();
             memory.no_faults();
             let left = assert_sound(&repository).await;
             assert!(left == 1 || (n == 1 && moment == Moment::Before));
             repository.sweep(at_once()).await.unwrap();
             let contents = memory.contents();
-            let volumes = contents.keys().filter(|key| key.as_str().starts_with("archives/"));
+            let volumes = contents
+                .keys()
+                .filter(|key| key.as_str().starts_with("archives/"));
             assert_eq!(volumes.count(), left);
             let catalogue = repository.catalogue(None).await.unwrap();
             assert_eq!(catalogue.archives.last().unwrap().name(), &kept.name);
@@ -348,7 +361,10 @@ fn points_in_time() {
     assert_eq!(at(&catalogue, "2026-01-06T02:00:00Z").unwrap(), 3);
     assert_eq!(at(&catalogue, "2027-01-01T00:00:00Z").unwrap(), 2);
     let error = at(&catalogue, "2026-01-05T01:59:59Z").unwrap_err();
-    assert_eq!(error.hint_text(), Some("the oldest archive is of 2026-01-05T02:00:00Z"));
+    assert_eq!(
+        error.hint_text(),
+        Some("the oldest archive is of 2026-01-05T02:00:00Z")
+    );
     let latest = |catalogue: &Catalogue| catalogue.find(&Selector::Latest).unwrap().name().order();
     assert_eq!(latest(&catalogue), 3);
     catalogue.archives[2].marks.verified = Some(Checked {
@@ -360,7 +376,10 @@ fn points_in_time() {
     other.manifest = super::manifest::tests::manifest("blog", 1, "2026-01-05T02:00:00Z");
     catalogue.archives.insert(0, other);
     let error = catalogue.find(&Selector::Latest).unwrap_err();
-    assert!(error.to_string().ends_with("several sources: blog, shop"), "{error}");
+    assert!(
+        error.to_string().ends_with("several sources: blog, shop"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

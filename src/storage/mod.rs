@@ -2,6 +2,7 @@
 
 mod folder;
 mod local;
+mod location;
 mod memory;
 mod object;
 mod read_at;
@@ -12,6 +13,7 @@ mod volumes;
 
 pub use folder::Folder;
 pub use local::LocalFile;
+pub use location::{create, open, probe_conditional};
 pub use memory::{Memory, Moment, Operation, Span};
 pub use object::{
     Created, Key, Limits, MAX_KEY, Object, Page, Storage, Unfinished, Upload, list_all,
