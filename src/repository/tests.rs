@@ -383,8 +383,7 @@ fn points_in_time() {
 }
 
 #[tokio::test]
-async fn an_unknown_operation_count_would_hide_faults() {
-    // what the tests above count on
+async fn a_credential_that_may_not_delete() {
     let memory = Memory::new();
     let repository = repository(&memory).await;
     memory.deny(Operation::Delete);
