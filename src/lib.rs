@@ -6,6 +6,7 @@
 //! ```text
 //! commands                                  what a user types
 //! snapshot  restore  proof  report          the engines
+//! repository                                archives that are kept
 //! catalog   rows                            what PostgreSQL's catalogs and rows mean
 //! archive   storage  postgres  sql          formats, files, the wire, SQL text
 //! error                                     used by all
@@ -18,6 +19,7 @@ pub mod error;
 pub mod postgres;
 pub mod proof;
 pub mod report;
+pub mod repository;
 pub mod restore;
 pub mod rows;
 pub mod snapshot;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// From the top down. Modules of one layer may use one another, but for [`FORBIDDEN`].
 const LAYERS: [&[&str]; 5] = [
     &["commands"],
-    &["snapshot", "restore", "proof", "report"],
+    &["snapshot", "restore", "proof", "report", "repository"],
     &["catalog", "rows"],
     &["archive", "storage", "postgres", "sql"],
     &["error"],

@@ -11,6 +11,8 @@ mod member;
 mod output;
 mod replay;
 mod restore;
+#[allow(dead_code)] // until a command takes these flags
+mod retention;
 mod roles;
 mod selection;
 mod show;

@@ -1,0 +1,3 @@
+//! Repositories of archives: which archives there are, and which are kept.
+
+pub mod retention;
