@@ -5,8 +5,8 @@
 //!
 //! ```text
 //! commands                                  what a user types
-//! snapshot  restore  proof  report          the engines, and where archives are kept
-//! repository
+//! snapshot  restore  proof  report          the engines
+//! repository                                archives that are kept
 //! catalog   rows                            what PostgreSQL's catalogs and rows mean
 //! archive   storage  postgres  sql          formats, files, the wire, SQL text
 //! error                                     used by all

@@ -94,7 +94,7 @@ impl ClusterArguments {
             let run = run_globals(connector.clone(), options, &scope, progress, &cancellation);
             let report = or_cancelled_if(connector, may_cancel, run).await;
             drop(watching);
-            let (report, stored) = store(storing, report, |report| Described {
+            let (report, stored) = store(storing, report, output, |report| Described {
                 content: Content::Globals,
                 ..describe(report, scope_mark)
             })
@@ -119,8 +119,10 @@ impl ClusterArguments {
         );
         let report = or_cancelled_if(connector, may_cancel, run).await;
         drop(watching);
-        let (report, stored) =
-            store(storing, report, |report| describe_set(report, scope_mark)).await?;
+        let (report, stored) = store(storing, report, output, |report| {
+            describe_set(report, scope_mark)
+        })
+        .await?;
         tell_set(output, &report, stored.as_ref(), started);
         end(stored, output)
     }

@@ -14,9 +14,12 @@ mod list;
 mod marks;
 mod member;
 mod output;
+mod prune;
 mod replay;
 mod repository;
 mod restore;
+#[allow(dead_code)] // until a command takes these flags
+mod retention;
 mod roles;
 mod selection;
 mod show;
@@ -70,6 +73,7 @@ enum Command {
     Pin(marks::Pin),
     Unpin(marks::Unpin),
     Tag(marks::Tag),
+    Prune(prune::Arguments),
     Sweep(sweep::Arguments),
     /// List the runs that worked on a repository, failed ones too
     History(history::Arguments),
@@ -127,6 +131,7 @@ fn run(command: Command) -> Result<()> {
             Command::Pin(arguments) => arguments.run().await,
             Command::Unpin(arguments) => arguments.run().await,
             Command::Tag(arguments) => arguments.run().await,
+            Command::Prune(arguments) => arguments.run().await,
             Command::Sweep(arguments) => arguments.run().await,
             Command::History(arguments) => arguments.run().await,
             Command::Demo(arguments) => arguments.run().await,

@@ -143,7 +143,10 @@ impl Arguments {
         )
         .await;
         drop(watching);
-        let (report, stored) = store(storing, report, |report| describe(report, scope)).await?;
+        let (report, stored) = store(storing, report, &self.output, |report| {
+            describe(report, scope)
+        })
+        .await?;
         self.tell(&report, stored.as_ref(), started.elapsed());
         end(stored, &self.output)
     }

@@ -6,7 +6,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::output::{OutputArguments, print_error};
+use super::prune::prune_after;
+use super::retention::RetentionArguments;
 use crate::error::{Error, Outcome, Result, ResultExt};
+use crate::report::counted;
+use crate::repository::retention::Rules;
 use crate::repository::{
     Arrived, Content, Described, Label, Manifest, Repository, Run, RunId, Target, Targets,
     parse_tag,
@@ -15,7 +19,7 @@ use crate::snapshot::{Report, SetReport};
 use crate::sql::hex;
 use crate::storage;
 
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Repository")]
 pub struct TargetArguments {
     /// Repository to store the archive in: a folder, or s3://BUCKET/PREFIX with its parameters. Given several
@@ -28,6 +32,8 @@ pub struct TargetArguments {
     /// Tag to put on the archive (may be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     tag: Vec<String>,
+    #[command(flatten)]
+    retention: RetentionArguments,
 }
 
 /// A run that stores an archive, in all repositories that could be opened.
@@ -39,19 +45,17 @@ pub struct Storing {
     /// Repositories that failed, and why.
     failed: Vec<Error>,
     asked: usize,
+    rules: Option<Rules>,
 }
 
 impl TargetArguments {
-    pub fn is_given(&self) -> bool {
-        !self.repo.is_empty()
-    }
-
     /// Takes a name in every repository. Fails if that is possible in none.
     pub async fn begin(&self, usual_label: &[u8], output: &OutputArguments) -> Result<Storing> {
         let label = match &self.label {
             Some(label) => Label::new(label.as_bytes())?,
             None => Label::new(usual_label)?,
         };
+        let rules = self.retention.rules()?;
         let tags = self.tag.iter().map(|tag| parse_tag(tag));
         let tags = tags.collect::<Result<BTreeMap<_, _>>>()?;
         let run_id = RunId::random();
@@ -84,6 +88,7 @@ impl TargetArguments {
             tags,
             failed,
             asked: urls.len(),
+            rules,
         })
     }
 }
@@ -130,7 +135,7 @@ impl Storing {
     }
 
     /// Commits; what came of each repository.
-    pub async fn commit(mut self, mut described: Described) -> Stored {
+    pub async fn commit(mut self, mut described: Described, output: &OutputArguments) -> Stored {
         described.tags = std::mem::take(&mut self.tags);
         let arrived = self.targets.commit(&described).await;
         let mut stored = Vec::new();
@@ -153,11 +158,20 @@ impl Storing {
                 Err(error) => self.failed.push(error),
             }
         }
+        let mut pruned = 0;
+        for (repository, manifest) in &stored {
+            let Some(rules) = &self.rules else { break };
+            match prune_after(repository, &manifest.name.label(), rules, output).await {
+                Ok(count) => pruned += count,
+                Err(error) => self.failed.push(error),
+            }
+        }
         Stored {
             stored,
             failed: self.failed,
             asked: self.asked,
             run: self.run_id,
+            pruned,
         }
     }
 }
@@ -167,7 +181,9 @@ pub struct Stored {
     pub stored: Vec<(Repository, Manifest)>,
     pub failed: Vec<Error>,
     asked: usize,
-    pub run: RunId,
+    run: RunId,
+    /// Archives that were removed by rule.
+    pruned: usize,
 }
 
 impl Stored {
@@ -180,12 +196,17 @@ impl Stored {
             "run": self.run,
             "stored": stored.collect::<Vec<_>>(),
             "failed": failed.collect::<Vec<_>>(),
+            "pruned": self.pruned,
         })
     }
 
     pub fn tell(&self, output: &OutputArguments) {
         for (repository, manifest) in &self.stored {
             output.say(&format!("stored as {} in {repository}", manifest.name));
+        }
+        if self.pruned > 0 {
+            let archives = counted(self.pruned as u64, "older archive", "older archives");
+            output.say(&format!("{archives} removed by rule"));
         }
     }
 
@@ -204,8 +225,9 @@ impl Stored {
             return Err(last);
         }
         print_error(&last);
+        let failures = counted(count as u64, "failure", "failures");
         Err(Error::new(format!(
-            "the archive is in {} of {} repositories: {count} failed",
+            "the archive is in {} of {} repositories, with {failures}",
             self.stored.len(),
             self.asked
         ))
@@ -282,13 +304,14 @@ pub fn describe_set(report: &SetReport, scope: String) -> Described {
 pub async fn store<R>(
     storing: Option<Storing>,
     report: Result<R>,
+    output: &OutputArguments,
     describe: impl FnOnce(&R) -> Described,
 ) -> Result<(R, Option<Stored>)> {
     match (storing, report) {
         (None, report) => Ok((report?, None)),
         (Some(storing), Err(error)) => Err(storing.failed(error).await),
         (Some(storing), Ok(report)) => {
-            let stored = storing.commit(describe(&report)).await;
+            let stored = storing.commit(describe(&report), output).await;
             Ok((report, Some(stored)))
         }
     }

@@ -118,6 +118,12 @@ impl Repository {
         Ok(catalogue)
     }
 
+    /// What holds of one archive now.
+    pub(super) async fn marks_of(&self, name: &ArchiveName) -> Result<Marks> {
+        let mut found = self.marks(&name.marks()).await?;
+        Ok(found.remove(name).unwrap_or_default())
+    }
+
     async fn marks(&self, prefix: &str) -> Result<HashMap<ArchiveName, Marks>> {
         let mut found: HashMap<ArchiveName, Marks> = HashMap::new();
         for object in list_all(&**self.storage(), prefix).await? {

@@ -2,7 +2,7 @@
 //! (`format-spec/repository.md`).
 //!
 //! `name`, `marker`, `manifest` and `mark` are what stands there; `writing` puts an archive in, `catalogue` says which there
-//! are, `removal` takes them away, `sweep` what crashed runs left, `history` tells of runs.
+//! are, `retention` which of them to keep, `pruning` and `removal` take them away, `sweep` what crashed runs left, `history` tells of runs.
 
 mod catalogue;
 mod history;
@@ -10,7 +10,9 @@ mod manifest;
 mod mark;
 mod marker;
 mod name;
+mod pruning;
 mod removal;
+pub mod retention;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,7 @@ pub use manifest::{Content, Manifest};
 pub use mark::{Checked, Mark, Marks, parse_tag};
 pub use marker::{Encryption, Marker};
 pub use name::{ArchiveName, Label, RunId};
+pub use pruning::Pruned;
 pub use removal::Removed;
 pub use sweep::{Leftover, SweepOptions, Swept};
 pub use writing::{Arrived, Described, Fan, Target, Targets};

@@ -232,7 +232,7 @@ fn a_repository_that_fails_fails_alone() {
     assert_eq!(told.code, 3, "{}", told.stderr);
     assert!(
         told.stderr
-            .contains("the archive is in 1 of 2 repositories: 1 failed"),
+            .contains("the archive is in 1 of 2 repositories, with 1 failure"),
         "{}",
         told.stderr
     );
@@ -358,4 +358,98 @@ fn a_set_is_stored_as_one_archive() {
         "snapshot", "-g", "-q", "-d", &conninfo, "--repo", &place.url,
     ]);
     assert_eq!(place.archives()[1]["content"], "globals");
+}
+
+/// One run that backs up, prunes and records; what the rules do not keep goes, what is pinned stays.
+#[test]
+fn rules_remove_what_they_do_not_keep() {
+    let source = small_database(VERSIONS[0], "pruned");
+    let place = Place::new();
+    let first = place.snapshot(&source);
+    let _second = place.snapshot(&source);
+    let third = place.snapshot(&source);
+    let repo = ["--repo", place.url.as_str()];
+    let run = |arguments: &[&str]| {
+        let all: Vec<&str> = arguments.iter().chain(&repo).copied().collect();
+        support::rdump(&all)
+    };
+    assert_eq!(run(&["pin", &first]).code, 0);
+    let told = run(&["prune", "--keep-last", "1"]);
+    assert_eq!(told.code, 2, "{}", told.stderr);
+    assert_eq!(run(&["prune"]).code, 2);
+    let told = run(&["prune", "--keep-last", "1", "--dry-run"]);
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    let plan = told.text();
+    assert_eq!(
+        plan.lines()
+            .filter(|line| line.starts_with("remove"))
+            .count(),
+        1,
+        "{plan}"
+    );
+    assert!(plan.contains("pinned"), "{plan}");
+    assert_eq!(place.archives().len(), 3);
+    let told = run(&["prune", "--keep-last", "1", "--yes"]);
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    let names = |place: &Place| -> Vec<String> {
+        let names = place.archives();
+        let names = names
+            .iter()
+            .map(|archive| archive["name"].as_str().expect("a name").to_owned());
+        names.collect()
+    };
+    assert_eq!(names(&place), [first.clone(), third]);
+    assert_eq!(place.files("archives").len(), 2);
+
+    // in one run, with the rule in the environment
+    let conninfo = source.conninfo();
+    let arguments = ["snapshot", "-d", &conninfo, "--label", "shop"];
+    let mut command = support::rdump_command(&arguments);
+    command
+        .env("RDUMP_REPO", &place.url)
+        .env("RDUMP_KEEP_LAST", "1");
+    let told = support::run_ok(&mut command, b"");
+    assert!(
+        told.stderr.contains("1 older archive removed by rule"),
+        "{}",
+        told.stderr
+    );
+    let left = names(&place);
+    assert_eq!((left.len(), left[0].as_str()), (2, first.as_str()));
+    let runs = place.json(&["history"]);
+    let commands: Vec<&str> = runs
+        .iter()
+        .filter_map(|run| run["command"].as_str())
+        .collect();
+    assert_eq!(
+        commands
+            .iter()
+            .filter(|command| **command == "prune")
+            .count(),
+        2,
+        "{runs:?}"
+    );
+
+    // one that lost most of its rows holds up the removal of those that have them
+    source.sql("TRUNCATE sales.orders, customers");
+    let arguments = [
+        "snapshot",
+        "-d",
+        &conninfo,
+        "--label",
+        "shop",
+        "--keep-last",
+        "1",
+    ];
+    let told = run(&arguments);
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    assert!(
+        told.stderr.contains("nothing of shop is removed"),
+        "{}",
+        told.stderr
+    );
+    assert_eq!(place.archives().len(), 3);
+    let told = run(&["prune", "--keep-last", "1", "--yes", "--force"]);
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    assert_eq!(place.archives().len(), 2);
 }

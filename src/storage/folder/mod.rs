@@ -21,7 +21,7 @@ use bytes::{Bytes, BytesMut};
 use super::local::describe;
 use super::object::{Created, Key, Limits, Object, Page, Storage, Unfinished, Upload};
 use super::target::rename_without_replacing;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Outcome, Result};
 use files::Partial;
 use upload::FolderUpload;
 
@@ -97,7 +97,8 @@ impl Folder {
                 "folder \"{}\" does not exist",
                 self.root.display()
             ))
-            .hint("is the volume mounted?")),
+            .hint("is the volume mounted?")
+            .outcome(Outcome::NoRepository)),
             Err(error) => Err(failed("open folder", &self.root, &error)),
         }
     }

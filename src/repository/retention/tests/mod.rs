@@ -1,0 +1,6 @@
+mod guards;
+mod histories;
+mod oracle;
+mod parsing;
+mod rules;
+mod written;
