@@ -83,17 +83,15 @@ enum Bucket {
     Year(i16),
 }
 
-/// The last archive of each of the `count` latest buckets that have one, latest bucket first.
+/// The last archive of each bucket that has one, the latest bucket first.
 /// `archives` come in the order in which they were made.
 pub(super) fn newest_of_each<'a, T>(
     unit: Unit,
-    count: u32,
     archives: impl Iterator<Item = (T, &'a Zoned)>,
 ) -> impl Iterator<Item = T> {
     let mut newest = BTreeMap::new();
     for (archive, moment) in archives {
         newest.insert(unit.bucket(moment), archive);
     }
-    let count = usize::try_from(count).unwrap_or(usize::MAX);
-    newest.into_values().rev().take(count)
+    newest.into_values().rev()
 }

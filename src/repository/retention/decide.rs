@@ -217,7 +217,7 @@ impl<'a> History<'a> {
                 }
                 let all = archives.iter_mut().zip(&moments);
                 let all = all.map(|(archive, moment)| ((archive, moment), moment));
-                let kept = newest_of_each(unit, of, all);
+                let kept = newest_of_each(unit, all);
                 for (number, (archive, moment)) in (1..=of).zip(kept) {
                     archive.reasons.push(Reason::Bucket {
                         unit,

@@ -1,8 +1,8 @@
 //! Which archives of a repository are kept, and why: a function of what is known of them, without
 //! any I/O. `docs/retention.md` has the rules in words.
 //!
-//! Whatever is in doubt (a listing with gaps, a clock that jumped, an archive that shrank) makes it
-//! keep more, never less.
+//! Whatever is in doubt (a listing with gaps, a clock that jumped, an archive that shrank) is decided
+//! in favour of keeping.
 
 mod buckets;
 mod decide;

@@ -92,9 +92,13 @@ impl Setting {
         for number in 0..length {
             let bits: u32 = random.random();
             let one_in_8 = |shift: u32| (bits >> shift) & 7 == 0;
-            if !one_in_8(0) {
-                clock = moved(clock, random.random_range(0..=2 * pace));
-            }
+            // some at the very ends of spans
+            let step = match bits & 7 {
+                0 => 0,
+                1 | 2 => pace,
+                _ => random.random_range(0..=2 * pace),
+            };
+            clock = moved(clock, step);
             let mut snapshot = clock;
             if clocks_jump && one_in_8(3) {
                 snapshot = moved(clock, random.random_range(-10 * pace..=10 * pace));
@@ -108,7 +112,12 @@ impl Setting {
                 (false, true) => Verdict::Good,
                 (false, false) => Verdict::Unknown,
             };
-            let share = |shift: u32, of: u64| if one_in_8(shift) { of / 3 } else { of };
+            // at the limits and below them
+            let share = |shift: u32, of: u64| match (bits >> shift) & 15 {
+                0 => of / 2,
+                1 => of / 2 - 1,
+                _ => of,
+            };
             let mut tags = BTreeMap::new();
             if one_in_8(24) {
                 tags.insert("k".to_owned(), ["v", "w"][number % 2].to_owned());
@@ -120,8 +129,8 @@ impl Setting {
                 order,
                 snapshot,
                 rows: share(12, 100),
-                bytes: share(12, 1000 + u64::from(bits >> 28)),
-                tables: if one_in_8(13) { 7 } else { 10 },
+                bytes: share(11, 1000 + u64::from(bits >> 31)),
+                tables: 10 - u64::from(bits >> 13 & 15).saturating_sub(12),
                 verified: verdict(random.random_ratio(bad_ones, 8), one_in_8(15)),
                 tested: verdict(bad_ones > 0 && one_in_8(18), one_in_8(20)),
                 pinned: one_in_8(22) && one_in_8(17),
