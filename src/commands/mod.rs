@@ -18,7 +18,6 @@ mod prune;
 mod replay;
 mod repository;
 mod restore;
-#[allow(dead_code)] // until a command takes these flags
 mod retention;
 mod roles;
 mod selection;
