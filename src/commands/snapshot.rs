@@ -189,7 +189,7 @@ impl Arguments {
 
 /// As PostgreSQL's own time settings: a number that may have a fraction and a unit, else it is of
 /// milliseconds; 0 is no limit. What is more than 0 does not become it by rounding.
-fn parse_time(text: &str) -> Result<Duration> {
+pub fn parse_time(text: &str) -> Result<Duration> {
     let number = text
         .trim()
         .trim_end_matches(|c: char| c.is_ascii_alphabetic());

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::output::{OutputArguments, bytes, print_json};
 use super::repository::RepositoryArguments;
+use super::snapshot::parse_time;
 use crate::error::Result;
 use crate::report::counted;
 use crate::repository::SweepOptions;
@@ -19,6 +20,13 @@ pub struct Arguments {
     /// Only say what would be removed
     #[arg(short = 'n', long)]
     dry_run: bool,
+    /// Leave alone what is younger, and runs whose heartbeat is: by the store's own clock
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    least_age: String,
+    /// How long a heartbeat that is older is watched before its run is taken for dead; less than the minute
+    /// between two is only for when it is known that nothing runs
+    #[arg(long, value_name = "TIME", default_value = "3min")]
+    watch: String,
     #[command(flatten)]
     output: OutputArguments,
 }
@@ -27,8 +35,9 @@ impl Arguments {
     pub async fn run(self) -> Result<()> {
         let repository = self.repository.open().await?;
         let options = SweepOptions {
+            least_age: parse_time(&self.least_age)?,
+            watch: parse_time(&self.watch)?,
             dry_run: self.dry_run,
-            ..SweepOptions::default()
         };
         let swept = repository.sweep(options).await?;
         let size: u64 = swept

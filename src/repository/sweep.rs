@@ -132,6 +132,7 @@ impl Repository {
             }
         }
         if !options.dry_run {
+            self.discard_small(now, options.least_age).await?;
             self.forget_swept(now).await?;
         }
         Ok(swept)
@@ -161,11 +162,8 @@ impl Repository {
                 leftover.volumes.push(object);
             }
         }
-        for upload in storage.unfinished("").await? {
-            let name = ArchiveName::of_volume(&upload.key)
-                .map(|(name, _)| name)
-                .or_else(|| ArchiveName::of_manifest(&upload.key));
-            if let Some(name) = name {
+        for upload in storage.unfinished(ARCHIVES).await? {
+            if let Some((name, _)) = ArchiveName::of_volume(&upload.key) {
                 let leftover = found.entry(name).or_default();
                 leftover.seen(upload.begun);
                 leftover.uploads.push(upload);
@@ -262,6 +260,19 @@ impl Repository {
             Ok::<_, Error>(())
         };
         clearing.await.with_context(|| format!("sweeping {name}"))
+    }
+
+    /// Beginnings of small objects: whoever wrote one for so long no longer does.
+    async fn discard_small(&self, now: SystemTime, least_age: Duration) -> Result<()> {
+        for upload in self.storage().unfinished("").await? {
+            let is_old = now
+                .duration_since(upload.begun)
+                .is_ok_and(|age| age >= least_age);
+            if is_old && !upload.key.as_str().starts_with(ARCHIVES) {
+                self.storage().discard(&upload).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Names that were taken long ago, and under which nothing is any more.

@@ -18,6 +18,7 @@ mod forgotten;
 mod harness;
 mod hooked;
 mod killed;
+mod killed_backups;
 mod kinds;
 mod labels;
 mod least_privilege;

@@ -7,16 +7,25 @@ use crate::support::{self, Server, TestDatabase, VERSIONS, row_counts_and_hashes
 
 /// A folder that is a repository, and the JSON lines that commands print of it.
 pub struct Place {
-    folder: Folder,
+    _folder: Folder,
     pub url: String,
 }
 
 impl Place {
     pub fn new() -> Place {
+        let place = Place::empty();
+        support::rdump_ok(&["init", "-q", "--repo", &place.url, "--no-encryption"]);
+        place
+    }
+
+    /// Nothing is there yet.
+    pub fn empty() -> Place {
         let folder = Folder::new();
         let url = folder.file("backups");
-        support::rdump_ok(&["init", "-q", "--repo", &url, "--no-encryption"]);
-        Place { folder, url }
+        Place {
+            _folder: folder,
+            url,
+        }
     }
 
     pub fn json(&self, arguments: &[&str]) -> Vec<serde_json::Value> {
@@ -42,6 +51,13 @@ impl Place {
         let mut lines = self.json(&["list"]);
         lines.retain(|line| line["type"] == "archive");
         lines
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        let archives = self.archives();
+        let name =
+            |archive: &serde_json::Value| archive["name"].as_str().expect("a name").to_owned();
+        archives.iter().map(name).collect()
     }
 
     pub fn files(&self, below: &str) -> Vec<String> {
@@ -88,12 +104,7 @@ fn what_is_stored_is_listed_checked_and_restored() {
         let first = place.snapshot(&source);
         source.sql("CREATE TABLE later (i int); INSERT INTO later VALUES (1)");
         let second = place.snapshot(&source);
-        let names: Vec<String> = place
-            .archives()
-            .iter()
-            .map(|archive| archive["name"].as_str().expect("a name").to_owned())
-            .collect();
-        assert_eq!(names, [first.clone(), second.clone()]);
+        assert_eq!(place.names(), [first.clone(), second.clone()]);
         assert!(first.starts_with("shop-000001-") && second.starts_with("shop-000002-"));
         // nothing but two archives is there
         assert_eq!(place.files("archives").len(), 2);
@@ -251,7 +262,6 @@ fn a_repository_that_fails_fails_alone() {
         good.archives()[1]["root_hash"],
         other.archives()[0]["root_hash"]
     );
-    drop(good.folder);
 }
 
 #[test]
@@ -414,7 +424,7 @@ fn rules_remove_what_they_do_not_keep() {
         "{}",
         told.stderr
     );
-    let left = names(&place);
+    let left = place.names();
     assert_eq!((left.len(), left[0].as_str()), (2, first.as_str()));
     let runs = place.json(&["history"]);
     let commands: Vec<&str> = runs
