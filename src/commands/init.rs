@@ -28,7 +28,10 @@ impl Arguments {
                     .hint("give --no-encryption"),
             );
         }
-        let storage = storage::create(&self.repo).await?;
+        if let Some(folder) = storage::folder_of(&self.repo) {
+            folder?.create_root()?;
+        }
+        let storage = storage::open(&self.repo).await?;
         let repository = Repository::init(storage, Encryption::None).await?;
         let marker = repository.marker();
         if !marker.conditional {

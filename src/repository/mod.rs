@@ -35,7 +35,7 @@ pub use sweep::{Leftover, SweepOptions, Swept};
 pub use writing::{Arrived, Described, Fan, Target, Targets};
 
 use crate::error::{Error, Result};
-use crate::storage::{Created, Storage, Volumes, probe_conditional};
+use crate::storage::{Conditional, Created, Storage, Volumes, probe_conditional};
 
 /// A place with a marker.
 #[derive(Debug, Clone)]
@@ -48,7 +48,7 @@ impl Repository {
     /// Makes a place a repository.
     pub async fn init(storage: Arc<dyn Storage>, encryption: Encryption) -> Result<Repository> {
         let key = Marker::key()?;
-        let conditional = probe_conditional(&*storage).await?;
+        let conditional = probe_conditional(&*storage).await? == Conditional::Refuses;
         let marker = Marker::new(conditional, encryption);
         let bytes = Bytes::from(marker.serialise()?);
         // a store without conditions is asked first, at least
