@@ -7,6 +7,8 @@ mod dependencies;
 mod filters;
 mod inputs;
 mod interrupt;
+mod keygen;
+mod keys;
 mod member;
 mod output;
 mod replay;
@@ -57,6 +59,8 @@ enum Command {
     Sql(sql::Arguments),
     /// Show the whole cycle on a disposable server
     Demo(demo::Arguments),
+    /// Make a key that archives can be encrypted for
+    Keygen(keygen::Arguments),
     /// Print the table of contents of an archive
     #[command(visible_alias = "list")]
     Show(show::Arguments),
@@ -106,6 +110,7 @@ fn run(command: Command) -> Result<()> {
             Command::Restore(arguments) => arguments.run().await,
             Command::Sql(arguments) => arguments.run().await,
             Command::Demo(arguments) => arguments.run().await,
+            Command::Keygen(arguments) => arguments.run(),
             Command::Show(arguments) => arguments.run(),
             Command::Verify(arguments) => arguments.run().await,
         }

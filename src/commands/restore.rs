@@ -11,6 +11,7 @@ use super::connection::ConnectionArguments;
 use super::dependencies::{DependencyArguments, refuse_bad_length};
 use super::inputs;
 use super::interrupt::or_cancelled_if;
+use super::keys::KeyArguments;
 use super::member::MemberArguments;
 use super::output::{OutputArguments, bytes, print_json, tell};
 use super::replay::ReplayArguments;
@@ -61,6 +62,8 @@ pub struct Arguments {
     #[command(flatten)]
     member: MemberArguments,
     #[command(flatten)]
+    keys: KeyArguments,
+    #[command(flatten)]
     dependencies: DependencyArguments,
     #[command(flatten)]
     roles: RoleArguments,
@@ -110,6 +113,7 @@ impl Arguments {
             force: self.force,
             ..Options::default()
         };
+        options.keys = self.keys.keys()?;
         options.transaction_size = self.transactions.size();
         if options.transaction_size.is_some() && self.parallel.is_none() {
             options.jobs = 1;
@@ -117,7 +121,13 @@ impl Arguments {
         options.roles = self.roles.map()?;
         options.dependencies = self.dependencies.dependencies(&options.selection)?;
         if self.list {
-            return show::print(&self.file, &self.member.choice(), false, &options.selection);
+            return show::print(
+                &self.file,
+                &self.member.choice(),
+                &options.keys,
+                false,
+                &options.selection,
+            );
         }
         let input = if from_stdin {
             Input::Stdin

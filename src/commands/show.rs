@@ -2,13 +2,15 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::inputs;
+use super::keys::KeyArguments;
 use super::member::MemberArguments;
 use super::selection::SelectionArguments;
-use crate::archive::{Content, Entry, RandomReader, SetReader};
+use crate::archive::{Content, Entry, Keys, RandomReader, SetReader};
 use crate::catalog::shown_definition;
 use crate::error::{Error, Result};
 use crate::report::counted;
@@ -34,6 +36,8 @@ pub struct Arguments {
     selection: SelectionArguments,
     #[command(flatten)]
     member: MemberArguments,
+    #[command(flatten)]
+    keys: KeyArguments,
 }
 
 impl Arguments {
@@ -46,7 +50,8 @@ impl Arguments {
         inputs::refuse_stream("show", &self.file)?;
         inputs::refuse_shared_stdin(&self.selection.inputs(&self.file))?;
         let selection = self.selection.selection()?;
-        print_as(&self.file, &self.member.choice(), form, &selection)
+        let keys = self.keys.keys()?;
+        print_as(&self.file, &self.member.choice(), &keys, form, &selection)
     }
 }
 
@@ -60,16 +65,28 @@ struct Form {
 }
 
 /// Prints what an archive holds, or what of it is selected.
-pub fn print(file: &Path, choice: &Choice, json: bool, selection: &Selection) -> Result<()> {
+pub fn print(
+    file: &Path,
+    choice: &Choice,
+    keys: &Arc<Keys>,
+    json: bool,
+    selection: &Selection,
+) -> Result<()> {
     let form = Form {
         json,
         ..Form::default()
     };
-    print_as(file, choice, form, selection)
+    print_as(file, choice, keys, form, selection)
 }
 
-fn print_as(file: &Path, choice: &Choice, form: Form, selection: &Selection) -> Result<()> {
-    let reader = match Holding::open(file)?.choose(choice)? {
+fn print_as(
+    file: &Path,
+    choice: &Choice,
+    keys: &Arc<Keys>,
+    form: Form,
+    selection: &Selection,
+) -> Result<()> {
+    let reader = match Holding::open(file, keys)?.choose(choice)? {
         Holding::Archive(reader) => reader,
         Holding::Set(set) => return print_set(&set, form),
     };
@@ -105,6 +122,7 @@ fn write(text: &[u8]) -> Result<()> {
 
 /// The members of a set; each has a table of contents of its own.
 fn print_set(set: &SetReader<LocalFile>, form: Form) -> Result<()> {
+    set.require_names()?;
     let mut text = Vec::new();
     if form.json {
         let object = serde_json::json!({
@@ -168,6 +186,15 @@ fn head(reader: &RandomReader<ArchiveFile>, text: &mut Vec<u8>) -> Result<()> {
     writeln!(text, "; Archive {}", header.id)?;
     if let Some(set) = header.set {
         writeln!(text, ";     member of set {set}")?;
+    }
+    if let Some(sealed) = &header.sealed {
+        let envelopes = sealed.envelopes();
+        let opened_by = match (&envelopes.recipients, &envelopes.passphrase) {
+            (Some(_), Some(_)) => "age identities, or a passphrase",
+            (None, Some(_)) => "a passphrase",
+            _ => "age identities",
+        };
+        writeln!(text, ";     encrypted; opened by {opened_by}")?;
     }
     if header.content == Content::Globals {
         let passwords = if header.is_without_passwords() {
@@ -256,6 +283,7 @@ fn json(reader: &RandomReader<ArchiveFile>, entries: &[Entry], text: &mut Vec<u8
         "id": header.id.to_string(),
         "set": header.set.map(|set| set.to_string()),
         "content": if header.content == Content::Globals { "globals" } else { "database" },
+        "encrypted": header.is_encrypted(),
         "without_passwords": header.is_without_passwords(),
         "database": header.database.to_string(),
         "server_version": header.server_version,

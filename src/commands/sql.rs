@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::inputs;
 use super::interrupt::signalled;
+use super::keys::KeyArguments;
 use super::member::MemberArguments;
 use super::output::{OutputArguments, bytes, print_json};
 use super::replay::ReplayArguments;
@@ -51,6 +52,8 @@ pub struct Arguments {
     rows: RowArguments,
     #[command(flatten)]
     member: MemberArguments,
+    #[command(flatten)]
+    keys: KeyArguments,
     #[command(flatten)]
     output: OutputArguments,
 }
@@ -105,8 +108,10 @@ impl Arguments {
         }
         inputs::refuse_shared_stdin(&read)?;
         let selection = self.selection.selection()?;
+        let keys = self.keys.keys()?;
         if self.list {
-            return show::print(&self.archive, &self.member.choice(), false, &selection);
+            let choice = self.member.choice();
+            return show::print(&self.archive, &choice, &keys, false, &selection);
         }
         if to_stdout && self.output.json {
             return Err(
@@ -116,6 +121,7 @@ impl Arguments {
         }
         let options = Options {
             choice: self.member.choice(),
+            keys,
             selection,
             create_database: self.replay.create,
             clean: self.replay.clean,
