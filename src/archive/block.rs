@@ -92,8 +92,9 @@ impl BlockHeader {
             ));
         };
         let known = match kind {
-            BlockKind::Entries => BLOCK_FLAG_CONTINUED,
-            _ => 0,
+            BlockKind::Entries => BLOCK_FLAG_CONTINUED | BLOCK_FLAG_SEALED,
+            BlockKind::Data | BlockKind::IndexPage => BLOCK_FLAG_SEALED,
+            BlockKind::IndexRoot => 0,
         };
         if flags & CRITICAL_BLOCK_FLAGS & !known != 0 {
             return Err(needs_newer(
@@ -110,13 +111,17 @@ impl BlockHeader {
             stored_length,
             stored_crc,
         };
-        check_lengths(codec, raw_length, stored_length)
+        check_lengths(codec, flags, raw_length, stored_length)
             .map_err(|problem| damaged(format_args!("block header: {problem}")))?;
         Ok(header)
     }
 
     pub fn is_continued(&self) -> bool {
         self.flags & BLOCK_FLAG_CONTINUED != 0
+    }
+
+    pub fn is_sealed(&self) -> bool {
+        self.flags & BLOCK_FLAG_SEALED != 0
     }
 
     /// Of the stored bytes and this header together.
@@ -138,15 +143,25 @@ impl BlockHeader {
     }
 }
 
-/// A writer stores what compression did not shrink as it is, so stored bytes are never more.
-pub(super) fn check_lengths(codec: BlockCodec, raw: u32, stored: u32) -> Result<(), String> {
+/// A writer stores what compression did not shrink as it is, so stored bytes are never more, but for
+/// the tag of what is sealed.
+pub(super) fn check_lengths(
+    codec: BlockCodec,
+    flags: u16,
+    raw: u32,
+    stored: u32,
+) -> Result<(), String> {
     if raw == 0 || raw > MAX_BLOCK_LENGTH {
         return Err(format!("raw length {raw} is out of range"));
     }
-    let possible = match codec {
-        BlockCodec::None => stored == raw,
-        BlockCodec::Lz4 | BlockCodec::Zstd => stored > 0 && stored < raw,
+    let before_sealing = match flags & BLOCK_FLAG_SEALED {
+        0 => Some(stored),
+        _ => stored.checked_sub(TAG_LENGTH as u32),
     };
+    let possible = before_sealing.is_some_and(|length| match codec {
+        BlockCodec::None => length == raw,
+        BlockCodec::Lz4 | BlockCodec::Zstd => length > 0 && length < raw,
+    });
     if !possible {
         return Err(format!("stored length {stored} is out of range"));
     }
@@ -169,10 +184,49 @@ pub struct SealedBlock {
     pub(super) flags: u16,
     pub(super) raw_length: u32,
     pub(super) stored: Vec<u8>,
-    pub(super) stored_crc: u32,
-    pub(super) hash: BlockHash,
+    /// None: the writer will encrypt the block, and only then make them.
+    pub(super) checks: Option<Checks>,
     /// Of a data block.
     pub(super) segments: Vec<Segment>,
+}
+
+impl SealedBlock {
+    /// The header that it has as it is now.
+    pub(super) fn header(&self, sequence: u64, stored_crc: u32) -> BlockHeader {
+        BlockHeader {
+            kind: self.kind,
+            codec: self.codec,
+            flags: self.flags,
+            sequence,
+            raw_length: self.raw_length,
+            stored_length: self.stored.len() as u32,
+            stored_crc,
+        }
+    }
+}
+
+/// Over a block's stored bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Checks {
+    pub crc: u32,
+    pub hash: BlockHash,
+}
+
+impl Checks {
+    pub fn of(stored: &[u8]) -> Checks {
+        Checks {
+            crc: crc32fast::hash(stored),
+            hash: *blake3::hash(stored).as_bytes(),
+        }
+    }
+}
+
+/// Whether a block is complete when it is handed to the writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    Write,
+    /// Checksums would be thrown away.
+    Encrypt,
 }
 
 /// Seals `raw`. `spare` is a buffer to be used for the result; the one of the two that the sealed
@@ -181,6 +235,7 @@ pub(super) fn seal(
     kind: BlockKind,
     flags: u16,
     codec: Codec,
+    next: Next,
     raw: Vec<u8>,
     segments: Vec<Segment>,
     mut spare: Vec<u8>,
@@ -199,8 +254,7 @@ pub(super) fn seal(
         codec,
         flags,
         raw_length,
-        stored_crc: crc32fast::hash(&stored),
-        hash: *blake3::hash(&stored).as_bytes(),
+        checks: (next == Next::Write).then(|| Checks::of(&stored)),
         stored,
         segments,
     };

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::io::Read;
+use std::sync::Arc;
 
 use bstr::BString;
 
+use super::encryption::{Access, Encryption, Envelopes, Keys, Subkeys};
 use super::limits::*;
 use super::refusal::{damaged, matches, needs_newer, not_an_archive, truncated};
 use super::set::SetId;
@@ -50,6 +52,36 @@ pub(super) const HEADER_TAG_SETTINGS: u64 = 10;
 pub(super) const HEADER_TAG_FILTERS: u64 = 11;
 pub(super) const HEADER_TAG_SET: u64 = 20;
 pub(super) const HEADER_TAG_CONTENT: u64 = 21;
+pub(super) const HEADER_TAG_ENVELOPE_RECIPIENTS: u64 = 30;
+pub(super) const HEADER_TAG_ENVELOPE_PASSPHRASE: u64 = 31;
+/// Above all others, as what stands before it is bound to it.
+pub(super) const HEADER_TAG_SEALED: u64 = 127;
+
+/// What anybody may know of an encrypted archive. All else is sealed.
+fn is_in_clear(tag: u64) -> bool {
+    matches!(
+        tag,
+        HEADER_TAG_MINIMUM_READER
+            | HEADER_TAG_RDUMP_VERSION
+            | HEADER_TAG_CODEC
+            | HEADER_TAG_SNAPSHOT_TIME
+            | HEADER_TAG_SET
+            | HEADER_TAG_CONTENT
+    )
+}
+
+fn is_secret(tag: u64) -> bool {
+    matches!(
+        tag,
+        HEADER_TAG_DATABASE
+            | HEADER_TAG_SERVER_VERSION_NUM
+            | HEADER_TAG_SERVER_VERSION
+            | HEADER_TAG_ENCODING
+            | HEADER_TAG_STANDARD_CONFORMING_STRINGS
+            | HEADER_TAG_SETTINGS
+            | HEADER_TAG_FILTERS
+    )
+}
 
 pub(super) const CONTENT_DATABASE: u8 = 0;
 pub(super) const CONTENT_GLOBALS: u8 = 1;
@@ -86,7 +118,7 @@ impl Content {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     pub id: ArchiveId,
-    /// Bits that a reader must know to read on. None are defined yet.
+    /// Bits that a reader must know to read on.
     pub critical_flags: u32,
     /// Bits that a reader may ignore: what the snapshot was told to leave out.
     pub optional_flags: u32,
@@ -116,8 +148,25 @@ pub struct Header {
     /// The set that it is a member of.
     pub set: Option<SetId>,
     pub content: Content,
+    /// Of an encrypted archive that was read: what opens it. A writer makes its own.
+    pub sealed: Option<Box<SealedFields>>,
     /// Optional fields of a later version.
     pub unknown: Vec<UnknownField>,
+}
+
+/// The fields of an encrypted archive's header that only the key opens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedFields {
+    envelopes: Envelopes,
+    /// All of the header's bytes before them, which are bound to them.
+    before: Vec<u8>,
+    bytes: Vec<u8>,
+}
+
+impl SealedFields {
+    pub fn envelopes(&self) -> &Envelopes {
+        &self.envelopes
+    }
 }
 
 /// The setting that shapes definitions alone.
@@ -156,8 +205,13 @@ impl Header {
             filters: Vec::new(),
             set: None,
             content: Content::Database,
+            sealed: None,
             unknown: Vec::new(),
         }
+    }
+
+    pub fn is_encrypted(&self) -> bool {
+        self.critical_flags & HEADER_FLAG_ENCRYPTED != 0
     }
 
     /// Whether rows, values of sequences and large objects were left out.
@@ -173,7 +227,51 @@ impl Header {
         self.optional_flags & HEADER_FLAG_WITHOUT_PASSWORDS != 0
     }
 
+    /// Of an archive that is not encrypted.
     pub fn serialise(&self) -> Result<Vec<u8>> {
+        let fields = self.fields();
+        let critical_flags = self.critical_flags & !HEADER_FLAG_ENCRYPTED;
+        with_checksum(self.start(critical_flags, &fields))
+    }
+
+    /// Of an encrypted archive: with a new key, its envelopes, and the fields that tell something
+    /// sealed. Returns what is derived from the key.
+    pub(super) fn serialise_sealed(
+        &self,
+        encryption: &Encryption,
+    ) -> Result<(Vec<u8>, Arc<Subkeys>)> {
+        let (key, envelopes) = encryption.wrap_new_key()?;
+        let keys = Arc::new(Subkeys::derive(self.id, &key)?);
+        let (mut clear, secret): (Vec<_>, Vec<_>) = self
+            .fields()
+            .into_iter()
+            .partition(|(tag, ..)| is_in_clear(*tag));
+        for (tag, envelope) in [
+            (HEADER_TAG_ENVELOPE_RECIPIENTS, envelopes.recipients),
+            (HEADER_TAG_ENVELOPE_PASSPHRASE, envelopes.passphrase),
+        ] {
+            if let Some(envelope) = envelope {
+                clear.push((tag, Need::Critical, envelope));
+            }
+        }
+        let mut fields = Vec::new();
+        for (tag, need, value) in secret {
+            put_field(&mut fields, tag, need, &value);
+        }
+        let sealed_length = fields.len() + TAG_LENGTH;
+        // the frame of the field and the header's length are bound too, so they come first
+        clear.push((HEADER_TAG_SEALED, Need::Critical, vec![0; sealed_length]));
+        let critical_flags = self.critical_flags | HEADER_FLAG_ENCRYPTED;
+        let mut out = self.start(critical_flags, &clear);
+        out.truncate(out.len() - sealed_length);
+        put_length(&mut out, sealed_length)?;
+        let sealed = keys.seal_header(&out, fields)?;
+        out.extend_from_slice(&sealed);
+        Ok((with_checksum(out)?, keys))
+    }
+
+    /// In ascending order of tags.
+    fn fields(&self) -> Vec<(u64, Need, Vec<u8>)> {
         let mut fields: Vec<(u64, Need, Vec<u8>)> = vec![
             (
                 HEADER_TAG_MINIMUM_READER,
@@ -236,26 +334,23 @@ impl Header {
             fields.push((field.tag, Need::Optional, field.value.clone()));
         }
         fields.sort_by_key(|(tag, ..)| *tag);
+        fields
+    }
 
+    /// All but the length, which is still 0, and the checksum.
+    fn start(&self, critical_flags: u32, fields: &[(u64, Need, Vec<u8>)]) -> Vec<u8> {
         let mut out = Vec::with_capacity(512);
         out.extend_from_slice(&HEADER_MAGIC);
         out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         out.extend_from_slice(&0u16.to_le_bytes());
         out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&self.critical_flags.to_le_bytes());
+        out.extend_from_slice(&critical_flags.to_le_bytes());
         out.extend_from_slice(&self.optional_flags.to_le_bytes());
         out.extend_from_slice(&self.id.0);
         for (tag, need, value) in fields {
-            put_field(&mut out, tag, need, &value);
+            put_field(&mut out, *tag, *need, value);
         }
-        let length = u32::try_from(out.len() + 4)
-            .ok()
-            .filter(|length| *length <= MAX_HEADER_LENGTH)
-            .ok_or_else(|| crate::error::Error::new("archive header is too long"))?;
-        out[12..16].copy_from_slice(&length.to_le_bytes());
-        let crc = crc32fast::hash(&out);
-        out.extend_from_slice(&crc.to_le_bytes());
-        Ok(out)
+        out
     }
 
     /// Reads a header and returns it with its bytes.
@@ -327,51 +422,142 @@ impl Header {
         };
         header.minimum_reader.clear();
         header.rdump_version.clear();
-        header.unknown = cursor.fields(minimum, |tag, field| {
+        let encrypted = header.is_encrypted();
+        let mut envelopes = Envelopes::default();
+        let mut sealed = None;
+        let unknown = cursor.fields(minimum, |tag, field| {
+            if !encrypted {
+                return header.take_field(tag, field, minimum);
+            }
             match tag {
-                HEADER_TAG_MINIMUM_READER => header.minimum_reader = rest_text(field)?,
-                HEADER_TAG_RDUMP_VERSION => header.rdump_version = rest_text(field)?,
-                HEADER_TAG_CODEC => header.codec = rest_text(field)?,
-                HEADER_TAG_DATABASE => header.database = field.take(field.remaining())?.into(),
-                HEADER_TAG_SERVER_VERSION_NUM => header.server_version_num = field.u32()?,
-                HEADER_TAG_SERVER_VERSION => header.server_version = rest_text(field)?,
-                HEADER_TAG_ENCODING => header.encoding = rest_text(field)?,
-                HEADER_TAG_SNAPSHOT_TIME => {
-                    header.snapshot_time = i64::from_le_bytes(field.array()?)
-                }
-                HEADER_TAG_STANDARD_CONFORMING_STRINGS => {
-                    header.standard_conforming_strings = match field.u8()? {
-                        0 => false,
-                        1 => true,
-                        _ => return Err(field.damaged("bad boolean")),
-                    }
-                }
-                HEADER_TAG_SETTINGS => {
-                    while !field.is_empty() {
-                        let name = field.text()?.to_owned();
-                        header.settings.push((name, field.text()?.to_owned()));
-                    }
-                }
-                HEADER_TAG_FILTERS => {
-                    while !field.is_empty() {
-                        let flag = field.text()?.to_owned();
-                        header.filters.push((flag, field.bytes()?.into()));
-                    }
-                }
-                HEADER_TAG_SET => header.set = Some(SetId(field.array()?)),
-                HEADER_TAG_CONTENT => {
-                    header.content = Content::from_number(field.u8()?, minimum)?;
-                    // one value has one form
-                    if header.content == Content::Database {
-                        return Err(field.damaged("field 21 is not needed"));
-                    }
+                HEADER_TAG_ENVELOPE_RECIPIENTS => envelopes.recipients = Some(envelope(field)?),
+                HEADER_TAG_ENVELOPE_PASSPHRASE => envelopes.passphrase = Some(envelope(field)?),
+                HEADER_TAG_SEALED => sealed = Some(field.take(field.remaining())?),
+                _ if is_in_clear(tag) => return header.take_field(tag, field, minimum),
+                _ if is_secret(tag) => {
+                    return Err(field.damaged(format_args!("field {tag} must be sealed")));
                 }
                 _ => return Ok(false),
             }
             Ok(true)
         })?;
+        header.unknown = unknown;
+        if encrypted {
+            let not_sealed = || damaged("header: it is encrypted and nothing in it is sealed");
+            let sealed = sealed.ok_or_else(not_sealed)?;
+            let before = body
+                .strip_suffix(sealed)
+                .ok_or_else(|| damaged("header: its sealed field is not the last"))?;
+            header.sealed = Some(Box::new(SealedFields {
+                envelopes,
+                before: before.to_vec(),
+                bytes: sealed.to_vec(),
+            }));
+        }
         Ok(header)
     }
+
+    /// Fills in what is sealed, where one of the keys opens it. With no key at all the archive stays
+    /// locked.
+    pub(crate) fn unlock(&mut self, keys: &Keys) -> Result<Access> {
+        let Some(sealed) = &self.sealed else {
+            return Ok(Access::Plain);
+        };
+        let Some(key) = keys.open(&sealed.envelopes)? else {
+            return Ok(Access::Locked(sealed.envelopes.clone()));
+        };
+        let subkeys = Subkeys::derive(self.id, &key)?;
+        let fields = subkeys.open_header(&sealed.before, &sealed.bytes)?;
+        let minimum = self.minimum_reader.clone();
+        let mut twice = None;
+        let unknown =
+            Cursor::new(&fields, "sealed header").fields(Some(&minimum), |tag, field| {
+                if is_in_clear(tag) {
+                    twice = Some(tag);
+                }
+                self.take_field(tag, field, Some(&minimum))
+            })?;
+        if let Some(tag) = twice {
+            return Err(damaged(format_args!(
+                "sealed header: field {tag} is in clear"
+            )));
+        }
+        self.unknown.extend(unknown);
+        Ok(Access::Open(Arc::new(subkeys)))
+    }
+
+    /// False for a field that is not known.
+    fn take_field(
+        &mut self,
+        tag: u64,
+        field: &mut Cursor<'_>,
+        minimum: Option<&str>,
+    ) -> Result<bool> {
+        let header = self;
+        match tag {
+            HEADER_TAG_MINIMUM_READER => header.minimum_reader = rest_text(field)?,
+            HEADER_TAG_RDUMP_VERSION => header.rdump_version = rest_text(field)?,
+            HEADER_TAG_CODEC => header.codec = rest_text(field)?,
+            HEADER_TAG_DATABASE => header.database = field.take(field.remaining())?.into(),
+            HEADER_TAG_SERVER_VERSION_NUM => header.server_version_num = field.u32()?,
+            HEADER_TAG_SERVER_VERSION => header.server_version = rest_text(field)?,
+            HEADER_TAG_ENCODING => header.encoding = rest_text(field)?,
+            HEADER_TAG_SNAPSHOT_TIME => header.snapshot_time = i64::from_le_bytes(field.array()?),
+            HEADER_TAG_STANDARD_CONFORMING_STRINGS => {
+                header.standard_conforming_strings = match field.u8()? {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(field.damaged("bad boolean")),
+                }
+            }
+            HEADER_TAG_SETTINGS => {
+                while !field.is_empty() {
+                    let name = field.text()?.to_owned();
+                    header.settings.push((name, field.text()?.to_owned()));
+                }
+            }
+            HEADER_TAG_FILTERS => {
+                while !field.is_empty() {
+                    let flag = field.text()?.to_owned();
+                    header.filters.push((flag, field.bytes()?.into()));
+                }
+            }
+            HEADER_TAG_SET => header.set = Some(SetId(field.array()?)),
+            HEADER_TAG_CONTENT => {
+                header.content = Content::from_number(field.u8()?, minimum)?;
+                // one value has one form
+                if header.content == Content::Database {
+                    return Err(field.damaged("field 21 is not needed"));
+                }
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+fn envelope(field: &mut Cursor<'_>) -> Result<Vec<u8>> {
+    if field.remaining() > MAX_ENVELOPE_LENGTH as usize {
+        return Err(field.damaged("an envelope is too long"));
+    }
+    Ok(field.take(field.remaining())?.to_vec())
+}
+
+/// The length of the whole header, of which `more` bytes and the checksum are to come.
+fn put_length(out: &mut [u8], more: usize) -> Result<()> {
+    let length = u32::try_from(out.len() + more + 4)
+        .ok()
+        .filter(|length| *length <= MAX_HEADER_LENGTH)
+        .ok_or_else(|| crate::error::Error::new("archive header is too long"))?;
+    out[12..16].copy_from_slice(&length.to_le_bytes());
+    Ok(())
+}
+
+fn with_checksum(mut out: Vec<u8>) -> Result<Vec<u8>> {
+    put_length(&mut out, 0)?;
+    let crc = crc32fast::hash(&out);
+    out.extend_from_slice(&crc.to_le_bytes());
+    Ok(out)
 }
 
 /// Checks the magic and returns the length of the whole header.

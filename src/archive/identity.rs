@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::block::{BlockHeader, BlockKind, DataBlock};
 use super::codec::{self, BlockCodec, Codec};
+use super::encryption::{Encryption, Identity, Keys};
 use super::entry::{Contents, Entry, EntryId, Pass, Section};
 use super::header::{ArchiveId, Content, Header};
 use super::index::*;
@@ -77,7 +78,7 @@ prop_compose! {
             id: ArchiveId(id), critical_flags: 0, optional_flags, minimum_reader, rdump_version,
             codec, database, server_version_num, server_version, encoding, snapshot_time,
             standard_conforming_strings, settings, filters,
-            set: set.map(SetId),
+            set: set.map(SetId), sealed: None,
             content: if is_of_globals { Content::Globals } else { Content::Database },
             unknown: unknown.into_iter().map(|(tag, value)| UnknownField { tag, value }).collect(),
         }
@@ -99,7 +100,10 @@ fn blocks() -> impl Strategy<Value = Vec<BlockRecord>> {
     let start = (0u64..1 << 40, any::<u32>(), 0u64..1 << 50);
     (start, vec(record, 1..20)).prop_map(|((mut number, volume, mut offset), records)| {
         let mut blocks = Vec::new();
-        for ((codec, raw_length, stored_length), data, flags, hash) in records {
+        for ((codec, raw_length, mut stored_length), data, flags, hash) in records {
+            if flags & BLOCK_FLAG_SEALED != 0 {
+                stored_length += TAG_LENGTH as u32;
+            }
             let kind = if data {
                 BlockKind::Data
             } else {
@@ -272,6 +276,19 @@ proptest! {
         prop_assert_eq!(&Header::parse(&bytes).unwrap(), &header);
         let (read, read_bytes) = Header::read(&mut &bytes[..]).unwrap();
         prop_assert_eq!((read, read_bytes), (header, bytes));
+    }
+
+    #[test]
+    fn sealed_headers(header in header()) {
+        let identity = Identity::generate();
+        let encryption = Encryption::new(vec![identity.to_public()], None).unwrap();
+        let (bytes, _) = header.serialise_sealed(&encryption).unwrap();
+        let mut locked = Header::parse(&bytes).unwrap();
+        prop_assert!(locked.is_encrypted() && locked.database.is_empty() && locked.filters.is_empty());
+        let keys = Keys::none().with_identity(identity);
+        locked.unlock(&keys).unwrap();
+        let opened = Header { sealed: None, critical_flags: header.critical_flags, ..locked };
+        prop_assert_eq!(opened, header);
     }
 
     #[test]

@@ -8,7 +8,9 @@ pub const FORMAT_VERSION: u16 = 0;
 /// Bytes of the header before its fields.
 pub const HEADER_FIXED_LENGTH: usize = 40;
 pub const MAX_HEADER_LENGTH: u32 = 1 << 20;
-pub const KNOWN_CRITICAL_FLAGS: u32 = 0;
+pub const KNOWN_CRITICAL_FLAGS: u32 = 1;
+/// Critical flag: contents and what tells of them are sealed.
+pub const HEADER_FLAG_ENCRYPTED: u32 = 1;
 /// Optional flags: what a snapshot was told to leave out.
 pub const HEADER_FLAG_WITHOUT_DATA: u32 = 1;
 pub const HEADER_FLAG_WITHOUT_LARGE_OBJECTS: u32 = 2;
@@ -26,6 +28,20 @@ pub const TARGET_ENTRIES_BLOCK_LENGTH: u32 = 1 << 20;
 pub const CRITICAL_BLOCK_FLAGS: u16 = 0x00ff;
 /// The entries of this block go on in the next one.
 pub const BLOCK_FLAG_CONTINUED: u16 = 0x0001;
+/// The stored bytes are encrypted, and end with the tag that authenticates them.
+pub const BLOCK_FLAG_SEALED: u16 = 0x0002;
+
+pub const ARCHIVE_KEY_LENGTH: usize = 32;
+/// Of AES-256-GCM: what sealing adds.
+pub const TAG_LENGTH: usize = 16;
+/// Of HMAC-SHA256.
+pub const CODE_LENGTH: usize = 32;
+/// Most bytes of one age file in the header: some 400 recipients.
+pub const MAX_ENVELOPE_LENGTH: u32 = 1 << 16;
+/// What rdump writes: 128 MB and some tenths of a second for each passphrase tried.
+pub const SCRYPT_WORK_FACTOR: u8 = 17;
+/// Most that a header can make a reader spend on one passphrase: 512 MB, and a few seconds.
+pub const MAX_SCRYPT_WORK_FACTOR: u8 = 19;
 
 /// Most bytes of one serialised entry.
 pub const MAX_ENTRY_LENGTH: u32 = 1 << 30;

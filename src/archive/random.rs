@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::block::{BlockHeader, BlockKind, DataBlock};
-use super::codec;
+use super::encryption::{Access, Keys};
 use super::entry::{Entry, EntryId};
 use super::header::{Header, header_length};
 use super::index::{
@@ -28,15 +28,24 @@ const CACHED_PAGES: usize = 64;
 pub struct RandomReader<R> {
     source: R,
     header: Header,
+    access: Access,
     trailer: Trailer,
     root: IndexRoot,
     pages: Mutex<VecDeque<(usize, Arc<ParsedPage>)>>,
 }
 
 impl<R: ReadAt> RandomReader<R> {
+    /// Without a key: an encrypted archive is then locked.
     pub fn open(source: R) -> Result<RandomReader<R>> {
+        RandomReader::open_with(source, &Keys::none())
+    }
+
+    /// An encrypted archive for which no key is given at all is locked: its stored bytes can be
+    /// verified, and whatever needs its contents fails. Keys of which none opens it are an error.
+    pub fn open_with(source: R, keys: &Keys) -> Result<RandomReader<R>> {
         let size = source.size()?;
-        let (header, header_bytes) = read_header(&source, size)?;
+        let (mut header, header_bytes) = read_header(&source, size)?;
+        let access = header.unlock(keys)?;
         let trailer = read_trailer(&source, size)?;
         if trailer.id != header.id || trailer.header_length as usize != header_bytes.len() {
             return Err(damaged("header and trailer are not of the same archive"));
@@ -55,15 +64,13 @@ impl<R: ReadAt> RandomReader<R> {
             return Err(damaged("index root: it is not where it must be"));
         }
         root_header.check_stored(stored)?;
-        let payload = codec::decompress(
-            root_header.codec,
-            stored.to_vec(),
-            root_header.raw_length as usize,
-        )?;
+        let payload = access.payload(&root_header, stored.to_vec())?;
         let root = IndexRoot::parse(&payload, Some(&header.minimum_reader))?;
+        access.check_root(&header_bytes, &payload, &root)?;
         let reader = RandomReader {
             source,
             header,
+            access,
             trailer,
             root,
             pages: Mutex::default(),
@@ -100,6 +107,15 @@ impl<R: ReadAt> RandomReader<R> {
         &self.trailer
     }
 
+    /// Whether the archive is encrypted and was opened without a key.
+    pub fn is_locked(&self) -> bool {
+        self.access.is_locked()
+    }
+
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
+    }
+
     pub fn totals(&self) -> &Totals {
         &self.root.totals
     }
@@ -110,6 +126,7 @@ impl<R: ReadAt> RandomReader<R> {
 
     /// All entries, in restore order.
     pub fn entries(&self) -> Result<Vec<Entry>> {
+        self.access.require()?;
         let mut entries = Vec::new();
         let mut collector = EntriesCollector::default();
         for number in 0..self.root.totals.entries_blocks {
@@ -133,6 +150,7 @@ impl<R: ReadAt> RandomReader<R> {
 
     /// What an entry's rows are together. None for an entry without contents.
     pub fn end_record(&self, entry: EntryId) -> Result<Option<EndRecord>> {
+        self.access.require()?;
         let key = PageKey {
             major: u64::from(entry.0),
             minor: 0,
@@ -154,6 +172,7 @@ impl<R: ReadAt> RandomReader<R> {
     /// An entry's chunks, by number. Checked to be as many, of as many rows, as its end record
     /// says.
     pub fn chunks(&self, entry: EntryId) -> Result<Vec<ChunkRecord>> {
+        self.access.require()?;
         let mut chunks: Vec<ChunkRecord> = Vec::new();
         let key = PageKey {
             major: u64::from(entry.0),
@@ -280,7 +299,9 @@ impl<R: ReadAt> RandomReader<R> {
 
     pub(crate) fn read_payload(&self, record: &BlockRecord) -> Result<(BlockHeader, Vec<u8>)> {
         let (header, stored) = self.read_stored(record)?;
-        let payload = codec::decompress(header.codec, stored, header.raw_length as usize)
+        let payload = self
+            .access
+            .payload(&header, stored)
             .map_err(|error| within(error, format_args!("block {}", record.number)))?;
         Ok((header, payload))
     }
@@ -324,7 +345,12 @@ impl<R: ReadAt> RandomReader<R> {
         Ok(page)
     }
 
-    fn read_page(&self, position: usize) -> Result<ParsedPage> {
+    /// Checks a page that cannot be read without the key.
+    pub(crate) fn check_page(&self, position: usize) -> Result<()> {
+        self.read_stored_page(position).map(drop)
+    }
+
+    fn read_stored_page(&self, position: usize) -> Result<(BlockHeader, Vec<u8>)> {
         let reference = self.page_reference(position)?;
         let (header, stored) = read_block_at(
             &self.source,
@@ -343,8 +369,16 @@ impl<R: ReadAt> RandomReader<R> {
         if !matches(*blake3::hash(&stored).as_bytes(), reference.hash) {
             return Err(damaged("index page: hash does not match"));
         }
-        let payload = codec::decompress(header.codec, stored, header.raw_length as usize)?;
-        let page = ParsedPage::parse(&payload)?;
+        Ok((header, stored))
+    }
+
+    fn read_page(&self, position: usize) -> Result<ParsedPage> {
+        let reference = self.page_reference(position)?;
+        if self.access.seals_page(reference.kind) {
+            self.access.require()?;
+        }
+        let (header, stored) = self.read_stored_page(position)?;
+        let page = self.access.page(&header, stored)?;
         if page.kind() != reference.kind
             || page.count() != reference.count as usize
             || page.first() != Some(reference.first)
@@ -478,7 +512,8 @@ fn split_block<'a>(bytes: &'a [u8], archive: &Header) -> Result<(BlockHeader, &'
 /// At most one block; the range is held against the size before anything is allocated.
 pub(crate) fn read_range(source: &impl ReadAt, offset: u64, length: u64) -> Result<Vec<u8>> {
     let size = source.size()?;
-    let possible = length <= BLOCK_HEADER_LENGTH as u64 + u64::from(MAX_BLOCK_LENGTH)
+    let possible = length
+        <= (BLOCK_HEADER_LENGTH + TAG_LENGTH) as u64 + u64::from(MAX_BLOCK_LENGTH)
         && offset.checked_add(length).is_some_and(|end| end <= size);
     if !possible {
         return Err(damaged(format_args!(

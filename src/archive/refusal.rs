@@ -1,7 +1,7 @@
 //! Why an archive is refused, in the words that users read.
 
 use super::set::SET_HEADER_MAGIC;
-use crate::error::Error;
+use crate::error::{Error, Outcome};
 
 const DAMAGED: &str = "archive is damaged: ";
 const INCOMPLETE: &str = "archive is incomplete: ";
@@ -59,6 +59,11 @@ pub(crate) fn needs_newer(what: impl std::fmt::Display, minimum: Option<&str>) -
         "this is rdump {}; use the version that wrote the archive, or a later one",
         env!("CARGO_PKG_VERSION")
     ))
+}
+
+/// The archive is sound as far as can be seen, but whoever reads it lacks the key.
+pub(crate) fn wrong_key(what: impl Into<String>) -> Error {
+    Error::new(what).outcome(Outcome::WrongKey)
 }
 
 /// The file does not begin as an archive does. `start` is its first bytes.

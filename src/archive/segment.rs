@@ -3,7 +3,7 @@
 //! The payload is the row bytes of all segments, then the segment table, then the table's length.
 //! The table comes last so that rows can be collected before it is known what they are.
 
-use super::block::{BlockKind, SealedBlock, seal};
+use super::block::{BlockKind, Next, SealedBlock, seal};
 use super::codec::Codec;
 use super::entry::EntryId;
 use super::limits::*;
@@ -328,7 +328,16 @@ impl BlockBuilder {
 
     /// Compresses, checksums and hashes. Returns the builder too, empty, with buffers to reuse:
     /// all but the one that the sealed block took.
-    pub fn seal(mut self, codec: Codec) -> Result<(SealedBlock, BlockBuilder)> {
+    pub fn seal(self, codec: Codec) -> Result<(SealedBlock, BlockBuilder)> {
+        self.seal_for(codec, Next::Write)
+    }
+
+    /// As `seal`, for the writer of an encrypted archive, which makes the checksums itself.
+    pub fn compress(self, codec: Codec) -> Result<(SealedBlock, BlockBuilder)> {
+        self.seal_for(codec, Next::Encrypt)
+    }
+
+    fn seal_for(mut self, codec: Codec, next: Next) -> Result<(SealedBlock, BlockBuilder)> {
         if self.open_length() > 0 {
             return Err(Error::new("cannot seal a block within a chunk"));
         }
@@ -343,6 +352,7 @@ impl BlockBuilder {
             BlockKind::Data,
             0,
             codec,
+            next,
             self.buffer,
             self.segments,
             self.spare,

@@ -54,6 +54,7 @@ fn of_the_code() -> BTreeMap<String, String> {
         HEADER_FIXED_LENGTH,
         MAX_HEADER_LENGTH,
         KNOWN_CRITICAL_FLAGS,
+        HEADER_FLAG_ENCRYPTED,
         HEADER_FLAG_WITHOUT_DATA,
         HEADER_FLAG_WITHOUT_LARGE_OBJECTS,
         HEADER_FLAG_WITHOUT_PASSWORDS,
@@ -70,6 +71,9 @@ fn of_the_code() -> BTreeMap<String, String> {
         HEADER_TAG_FILTERS,
         HEADER_TAG_SET,
         HEADER_TAG_CONTENT,
+        HEADER_TAG_ENVELOPE_RECIPIENTS,
+        HEADER_TAG_ENVELOPE_PASSPHRASE,
+        HEADER_TAG_SEALED,
         CONTENT_DATABASE,
         CONTENT_GLOBALS,
         BLOCK_SYNC,
@@ -79,6 +83,13 @@ fn of_the_code() -> BTreeMap<String, String> {
         TARGET_ENTRIES_BLOCK_LENGTH,
         CRITICAL_BLOCK_FLAGS,
         BLOCK_FLAG_CONTINUED,
+        BLOCK_FLAG_SEALED,
+        ARCHIVE_KEY_LENGTH,
+        TAG_LENGTH,
+        CODE_LENGTH,
+        MAX_ENVELOPE_LENGTH,
+        SCRYPT_WORK_FACTOR,
+        MAX_SCRYPT_WORK_FACTOR,
         BLOCK_KIND_ENTRIES,
         BLOCK_KIND_DATA,
         BLOCK_KIND_INDEX_PAGE,
@@ -116,6 +127,7 @@ fn of_the_code() -> BTreeMap<String, String> {
         INDEX_PAGE_RECORDS,
         INDEX_TAG_TOTALS,
         INDEX_TAG_PAGES,
+        INDEX_TAG_CODE,
         TRAILER_LENGTH,
         TRAILER_MAGIC,
         TRAILER_END_MAGIC,
@@ -164,6 +176,14 @@ fn sets_are_as_specified() {
 fn the_root_hash_has_the_specified_context() {
     let context = format!("`{}`", super::trailer::ROOT_CONTEXT);
     assert!(SPECIFICATION.contains(&context), "{context}");
+}
+
+#[test]
+fn subkeys_have_the_specified_contexts() {
+    for context in super::encryption::CONTEXTS {
+        let context = format!("`{context}`");
+        assert!(SPECIFICATION.contains(&context), "{context}");
+    }
 }
 
 /// Every constant of `limits.rs` is specified.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 
 use super::block::{BlockHeader, BlockKind, DataBlock};
-use super::codec;
+use super::encryption::{Access, Keys, SetKey};
 use super::entry::{Contents, Entry, EntryId};
 use super::header::Header;
 use super::index::{
@@ -76,6 +76,8 @@ impl Account {
 pub struct StreamReader<R> {
     source: R,
     header: Header,
+    /// Never locked: what cannot be read again cannot be verified and then read.
+    access: Access,
     header_bytes: Vec<u8>,
     offset: u64,
     next_number: u64,
@@ -99,19 +101,27 @@ pub struct StreamReader<R> {
 impl<R: Read> StreamReader<R> {
     /// Reads the header.
     pub fn open(source: R) -> Result<StreamReader<R>> {
-        StreamReader::begin(source, false)
+        StreamReader::open_with(source, &Keys::none())
+    }
+
+    /// The same; an encrypted archive needs a key that opens it.
+    pub fn open_with(source: R, keys: &Keys) -> Result<StreamReader<R>> {
+        StreamReader::begin(source, keys, false)
     }
 
     /// The same, of a member of a set, behind whose trailer the stream goes on.
-    pub(super) fn open_member(source: R) -> Result<StreamReader<R>> {
-        StreamReader::begin(source, true)
+    pub(super) fn open_member(source: R, keys: &Keys) -> Result<StreamReader<R>> {
+        StreamReader::begin(source, keys, true)
     }
 
-    fn begin(mut source: R, in_set: bool) -> Result<StreamReader<R>> {
-        let (header, header_bytes) = Header::read(&mut source)?;
+    fn begin(mut source: R, keys: &Keys, in_set: bool) -> Result<StreamReader<R>> {
+        let (mut header, header_bytes) = Header::read(&mut source)?;
+        let access = header.unlock(keys)?;
+        access.require()?;
         Ok(StreamReader {
             source,
             header,
+            access,
             offset: header_bytes.len() as u64,
             header_bytes,
             next_number: 0,
@@ -131,6 +141,10 @@ impl<R: Read> StreamReader<R> {
 
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    pub(super) fn set_key(&self) -> Option<SetKey> {
+        self.access.set_key()
     }
 
     /// Reads the entries. To be called once, before `next_block`.
@@ -282,8 +296,10 @@ impl<R: Read> StreamReader<R> {
         }
         let root_offset = self.offset - BLOCK_HEADER_LENGTH as u64;
         let stored = self.read_stored(&header)?;
-        let payload = codec::decompress(header.codec, stored.clone(), header.raw_length as usize)?;
+        let payload = self.access.payload(&header, stored.clone())?;
         let root = IndexRoot::parse(&payload, Some(&self.header.minimum_reader))?;
+        self.access
+            .check_root(&self.header_bytes, &payload, &root)?;
 
         let mut bytes = [0; TRAILER_LENGTH];
         self.read_exactly(&mut bytes, "its trailer")?;
@@ -332,8 +348,7 @@ impl<R: Read> StreamReader<R> {
         let offset = self.offset - BLOCK_HEADER_LENGTH as u64;
         let stored = self.read_stored(header)?;
         let hash = *blake3::hash(&stored).as_bytes();
-        let payload = codec::decompress(header.codec, stored, header.raw_length as usize)?;
-        let page = ParsedPage::parse(&payload)?;
+        let page = self.access.page(header, stored)?;
         let ascending = match &page {
             ParsedPage::Blocks(records) => {
                 records
@@ -414,7 +429,8 @@ impl<R: Read> StreamReader<R> {
             stored_length: header.stored_length,
             hash: *blake3::hash(&stored).as_bytes(),
         });
-        codec::decompress(header.codec, stored, header.raw_length as usize)
+        self.access
+            .payload(header, stored)
             .map_err(|error| within(error, format_args!("block {}", header.sequence)))
     }
 

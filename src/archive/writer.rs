@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::io::Write;
 
-use super::block::{BlockHeader, BlockKind, SealedBlock, seal};
+use super::block::{BlockHeader, BlockKind, Checks, Next, SealedBlock, seal};
 use super::codec::Codec;
+use super::encryption::{BlockSealer, Encryption, SetKey};
 use super::entry::{Contents, Entry, EntryId};
 use super::header::{ArchiveId, Header};
 use super::index::{
-    BlockRecord, ChunkRecord, EndPosition, IndexRoot, PageReference, Totals, build_block_pages,
-    build_chunk_pages, build_end_pages,
+    BlockRecord, ChunkRecord, EndPosition, IndexRoot, PageKind, PageReference, Totals,
+    build_block_pages, build_chunk_pages, build_end_pages,
 };
 use super::limits::*;
 use super::random::RandomReader;
@@ -32,6 +33,8 @@ pub struct ArchiveWriter<W: Write> {
     id: ArchiveId,
     header_bytes: Vec<u8>,
     codec: Codec,
+    /// Of an encrypted archive.
+    sealer: Option<BlockSealer>,
     /// Bytes written.
     offset: u64,
     entries: u32,
@@ -47,16 +50,23 @@ pub struct ArchiveWriter<W: Write> {
 }
 
 /// What `finish` wrote.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ArchiveSummary {
     pub id: ArchiveId,
     pub totals: Totals,
     pub file_length: u64,
     pub root_hash: [u8; 32],
+    /// Of an encrypted archive.
+    pub(super) set_key: Option<SetKey>,
 }
 
 impl ArchiveSummary {
-    /// Opens what was written and sees that it is this archive: for `LocalTarget::commit`.
+    pub fn is_encrypted(&self) -> bool {
+        self.set_key.is_some()
+    }
+
+    /// Opens what was written and sees that it is this archive: for `LocalTarget::commit`. Needs no
+    /// key, which whoever writes an encrypted archive may not have.
     pub fn check(&self, source: impl ReadAt) -> Result<()> {
         let reader = RandomReader::open(source)?;
         if reader.trailer().root_hash != self.root_hash {
@@ -68,8 +78,24 @@ impl ArchiveSummary {
 
 impl<W: Write> ArchiveWriter<W> {
     /// Writes the header. `codec` compresses the entries; data blocks come sealed.
-    pub fn begin(mut sink: W, header: &Header, codec: Codec) -> Result<ArchiveWriter<W>> {
-        let header_bytes = header.serialise()?;
+    pub fn begin(sink: W, header: &Header, codec: Codec) -> Result<ArchiveWriter<W>> {
+        ArchiveWriter::begin_with(sink, header, codec, None)
+    }
+
+    /// The same, of an archive that only those named can open.
+    pub fn begin_with(
+        mut sink: W,
+        header: &Header,
+        codec: Codec,
+        encryption: Option<&Encryption>,
+    ) -> Result<ArchiveWriter<W>> {
+        let (header_bytes, sealer) = match encryption {
+            None => (header.serialise()?, None),
+            Some(encryption) => {
+                let (bytes, keys) = header.serialise_sealed(encryption)?;
+                (bytes, Some(BlockSealer::new(keys)))
+            }
+        };
         sink.write_all(&header_bytes).map_err(write_error)?;
         Ok(ArchiveWriter {
             sink,
@@ -77,6 +103,7 @@ impl<W: Write> ArchiveWriter<W> {
             offset: header_bytes.len() as u64,
             header_bytes,
             codec,
+            sealer,
             entries: 0,
             entries_blocks: 0,
             data_begun: false,
@@ -141,31 +168,39 @@ impl<W: Write> ArchiveWriter<W> {
                 Some(_) => BLOCK_FLAG_CONTINUED,
                 None => 0,
             };
-            let (block, _) = seal(
+            let (mut block, _) = seal(
                 BlockKind::Entries,
                 flags,
                 self.codec,
+                self.next(),
                 piece.to_vec(),
                 Vec::new(),
                 Vec::new(),
             )?;
             self.entries_blocks += 1;
-            let (record, _) = self.write_block(self.blocks.len() as u64, &block)?;
+            let (record, _) = self.write_block(self.blocks.len() as u64, &mut block)?;
             self.blocks.push(record);
         }
         Ok(())
     }
 
+    fn next(&self) -> Next {
+        match self.sealer {
+            None => Next::Write,
+            Some(_) => Next::Encrypt,
+        }
+    }
+
     /// Writes a data block and returns its buffer for reuse. The blocks of a chunk that spans
     /// several must come one after the other, with nothing between.
-    pub fn append(&mut self, block: SealedBlock) -> Result<Vec<u8>> {
+    pub fn append(&mut self, mut block: SealedBlock) -> Result<Vec<u8>> {
         if block.kind != BlockKind::Data || block.segments.is_empty() {
             return Err(Error::new("only data blocks with segments can be appended"));
         }
         self.data_begun = true;
         let number = self.blocks.len() as u64;
         self.note_segments(number, &block.segments)?;
-        let (record, _) = self.write_block(number, &block)?;
+        let (record, _) = self.write_block(number, &mut block)?;
         self.blocks.push(record);
         Ok(block.stored)
     }
@@ -210,21 +245,32 @@ impl<W: Write> ArchiveWriter<W> {
         Ok(())
     }
 
-    /// Also returns the block's header, serialised.
+    /// Encrypts the block, in an encrypted archive, then writes it.
     fn write_block(
+        &mut self,
+        number: u64,
+        block: &mut SealedBlock,
+    ) -> Result<(BlockRecord, [u8; BLOCK_HEADER_LENGTH])> {
+        if let Some(sealer) = &mut self.sealer {
+            block.flags |= BLOCK_FLAG_SEALED;
+            let header = BlockHeader {
+                stored_length: (block.stored.len() + TAG_LENGTH) as u32,
+                ..block.header(number, 0)
+            };
+            sealer.seal(&header, &mut block.stored)?;
+            block.checks = None;
+        }
+        self.write_as_it_is(number, block)
+    }
+
+    /// Also returns the block's header, serialised.
+    fn write_as_it_is(
         &mut self,
         number: u64,
         block: &SealedBlock,
     ) -> Result<(BlockRecord, [u8; BLOCK_HEADER_LENGTH])> {
-        let header = BlockHeader {
-            kind: block.kind,
-            codec: block.codec,
-            flags: block.flags,
-            sequence: number,
-            raw_length: block.raw_length,
-            stored_length: block.stored.len() as u32,
-            stored_crc: block.stored_crc,
-        };
+        let checks = block.checks.unwrap_or_else(|| Checks::of(&block.stored));
+        let header = block.header(number, checks.crc);
         let header_bytes = header.serialise(self.id);
         self.sink
             .write_all(&header_bytes)
@@ -239,7 +285,7 @@ impl<W: Write> ArchiveWriter<W> {
             offset: self.offset,
             raw_length: block.raw_length,
             stored_length: header.stored_length,
-            hash: block.hash,
+            hash: checks.hash,
         };
         self.offset += record.framed_length();
         Ok((record, header_bytes))
@@ -258,15 +304,25 @@ impl<W: Write> ArchiveWriter<W> {
             .chain(build_chunk_pages(&chunks))
             .chain(build_end_pages(&ends))
         {
-            let (block, _) = seal(
+            // where blocks are, and what they hash to, stays in clear: for whoever verifies
+            let in_clear = self.sealer.is_none() || page.kind == PageKind::Blocks;
+            let next = match in_clear {
+                true => Next::Write,
+                false => Next::Encrypt,
+            };
+            let (mut block, _) = seal(
                 BlockKind::IndexPage,
                 0,
                 INDEX_CODEC,
+                next,
                 page.payload,
                 Vec::new(),
                 Vec::new(),
             )?;
-            let (record, _) = self.write_block(number, &block)?;
+            let (record, _) = match in_clear {
+                true => self.write_as_it_is(number, &block)?,
+                false => self.write_block(number, &mut block)?,
+            };
             pages.push(PageReference {
                 kind: page.kind,
                 first: page.first,
@@ -279,16 +335,27 @@ impl<W: Write> ArchiveWriter<W> {
             number += 1;
         }
 
-        let root = IndexRoot { totals, pages };
+        let root = IndexRoot {
+            totals,
+            pages,
+            code: None,
+        };
+        let mut payload = root.serialise();
+        if let Some(sealer) = &self.sealer {
+            IndexRoot::put_code(&mut payload, |fields| {
+                sealer.keys().authenticate_root(&self.header_bytes, fields)
+            });
+        }
         let (block, _) = seal(
             BlockKind::IndexRoot,
             0,
             INDEX_CODEC,
-            root.serialise(),
+            Next::Write,
+            payload,
             Vec::new(),
             Vec::new(),
         )?;
-        let (record, root_header) = self.write_block(number, &block)?;
+        let (record, root_header) = self.write_as_it_is(number, &block)?;
 
         let mut trailer = Trailer {
             header_length: self.header_bytes.len() as u32,
@@ -310,6 +377,7 @@ impl<W: Write> ArchiveWriter<W> {
             totals,
             file_length: trailer.file_length,
             root_hash: trailer.root_hash,
+            set_key: self.sealer.as_ref().map(|sealer| sealer.keys().set_key()),
         };
         Ok((self.sink, summary))
     }

@@ -55,6 +55,7 @@ impl Arguments {
             output: Output::File(file.clone()),
             jobs: CONNECTIONS,
             codec: Codec::default(),
+            encryption: None,
             lock_wait: Duration::from_secs(60),
             sync: true,
             scope: Scope::default(),

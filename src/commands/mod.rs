@@ -10,6 +10,8 @@ mod history;
 mod init;
 mod inputs;
 mod interrupt;
+mod keygen;
+mod keys;
 mod list;
 mod marks;
 mod member;
@@ -78,6 +80,8 @@ enum Command {
     History(history::Arguments),
     /// Show the whole cycle on a disposable server
     Demo(demo::Arguments),
+    /// Make a key that archives can be encrypted for
+    Keygen(keygen::Arguments),
     /// Print the table of contents of an archive
     Show(show::Arguments),
     /// Check an archive, or prove a database equal to it
@@ -134,6 +138,7 @@ fn run(command: Command) -> Result<()> {
             Command::Sweep(arguments) => arguments.run().await,
             Command::History(arguments) => arguments.run().await,
             Command::Demo(arguments) => arguments.run().await,
+            Command::Keygen(arguments) => arguments.run(),
             Command::Show(arguments) => arguments.run().await,
             Command::Verify(arguments) => arguments.run().await,
         }

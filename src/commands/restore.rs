@@ -11,6 +11,7 @@ use super::connection::ConnectionArguments;
 use super::dependencies::{DependencyArguments, refuse_bad_length};
 use super::inputs;
 use super::interrupt::or_cancelled_if;
+use super::keys::KeyArguments;
 use super::member::MemberArguments;
 use super::output::{OutputArguments, bytes, print_json, tell};
 use super::replay::ReplayArguments;
@@ -60,6 +61,8 @@ pub struct Arguments {
     #[command(flatten)]
     member: MemberArguments,
     #[command(flatten)]
+    keys: KeyArguments,
+    #[command(flatten)]
     dependencies: DependencyArguments,
     #[command(flatten)]
     roles: RoleArguments,
@@ -108,6 +111,7 @@ impl Arguments {
             force: self.force,
             ..Options::default()
         };
+        options.keys = self.keys.keys()?;
         options.transaction_size = self.transactions.size();
         if options.transaction_size.is_some() && self.parallel.is_none() {
             options.jobs = 1;
@@ -116,7 +120,8 @@ impl Arguments {
         options.dependencies = self.dependencies.dependencies(&options.selection)?;
         if self.list {
             let input = self.archive.choose().await?.input;
-            return show::print(input, &self.member.choice(), false, &options.selection).await;
+            let choice = self.member.choice();
+            return show::print(input, &choice, &options.keys, false, &options.selection).await;
         }
         let connector = self.connection.connector()?;
         let chosen = self.archive.choose().await?;

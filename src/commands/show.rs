@@ -1,14 +1,16 @@
 //! `rdump show`: what an archive holds.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::archive::ArchiveArguments;
 use super::inputs;
+use super::keys::KeyArguments;
 use super::member::MemberArguments;
 use super::selection::SelectionArguments;
-use crate::archive::{Content, Entry, RandomReader, SetReader};
+use crate::archive::{Content, Entry, Keys, RandomReader, SetReader};
 use crate::catalog::shown_definition;
 use crate::error::{Error, Result};
 use crate::report::counted;
@@ -32,6 +34,8 @@ pub struct Arguments {
     selection: SelectionArguments,
     #[command(flatten)]
     member: MemberArguments,
+    #[command(flatten)]
+    keys: KeyArguments,
 }
 
 impl Arguments {
@@ -44,8 +48,9 @@ impl Arguments {
         self.archive.refuse_stream("show")?;
         inputs::refuse_shared_stdin(&self.selection.inputs(self.archive.file()))?;
         let selection = self.selection.selection()?;
+        let keys = self.keys.keys()?;
         let input = self.archive.choose().await?.input;
-        print_as(input, &self.member.choice(), form, &selection).await
+        print_as(input, &self.member.choice(), &keys, form, &selection).await
     }
 }
 
@@ -59,21 +64,39 @@ struct Form {
 }
 
 /// Prints what an archive holds, or what of it is selected.
-pub async fn print(input: Input, choice: &Choice, json: bool, selection: &Selection) -> Result<()> {
+pub async fn print(
+    input: Input,
+    choice: &Choice,
+    keys: &Arc<Keys>,
+    json: bool,
+    selection: &Selection,
+) -> Result<()> {
     let form = Form {
         json,
         ..Form::default()
     };
-    print_as(input, choice, form, selection).await
+    print_as(input, choice, keys, form, selection).await
 }
 
-async fn print_as(input: Input, choice: &Choice, form: Form, selection: &Selection) -> Result<()> {
-    let (choice, selection) = (choice.clone(), selection.clone());
-    blocking(move || print_now(input, &choice, form, &selection)).await
+async fn print_as(
+    input: Input,
+    choice: &Choice,
+    keys: &Arc<Keys>,
+    form: Form,
+    selection: &Selection,
+) -> Result<()> {
+    let (choice, keys, selection) = (choice.clone(), Arc::clone(keys), selection.clone());
+    blocking(move || print_now(input, &choice, &keys, form, &selection)).await
 }
 
-fn print_now(input: Input, choice: &Choice, form: Form, selection: &Selection) -> Result<()> {
-    let reader = match Holding::open(input)?.choose(choice)? {
+fn print_now(
+    input: Input,
+    choice: &Choice,
+    keys: &Arc<Keys>,
+    form: Form,
+    selection: &Selection,
+) -> Result<()> {
+    let reader = match Holding::open(input, keys)?.choose(choice)? {
         Holding::Archive(reader) => reader,
         Holding::Set(set) => return print_set(&set, form),
     };
@@ -109,6 +132,7 @@ fn write(text: &[u8]) -> Result<()> {
 
 /// The members of a set; each has a table of contents of its own.
 fn print_set(set: &SetReader<Stored>, form: Form) -> Result<()> {
+    set.require_names()?;
     let mut text = Vec::new();
     if form.json {
         let object = serde_json::json!({
@@ -172,6 +196,15 @@ fn head(reader: &RandomReader<ArchiveFile>, text: &mut Vec<u8>) -> Result<()> {
     writeln!(text, "; Archive {}", header.id)?;
     if let Some(set) = header.set {
         writeln!(text, ";     member of set {set}")?;
+    }
+    if let Some(sealed) = &header.sealed {
+        let envelopes = sealed.envelopes();
+        let opened_by = match (&envelopes.recipients, &envelopes.passphrase) {
+            (Some(_), Some(_)) => "age identities, or a passphrase",
+            (None, Some(_)) => "a passphrase",
+            _ => "age identities",
+        };
+        writeln!(text, ";     encrypted; opened by {opened_by}")?;
     }
     if header.content == Content::Globals {
         let passwords = if header.is_without_passwords() {
@@ -260,6 +293,7 @@ fn json(reader: &RandomReader<ArchiveFile>, entries: &[Entry], text: &mut Vec<u8
         "id": header.id.to_string(),
         "set": header.set.map(|set| set.to_string()),
         "content": if header.content == Content::Globals { "globals" } else { "database" },
+        "encrypted": header.is_encrypted(),
         "without_passwords": header.is_without_passwords(),
         "database": header.database.to_string(),
         "server_version": header.server_version,

@@ -11,6 +11,7 @@ use super::connection::ConnectionArguments;
 use super::filters::FilterArguments;
 use super::inputs;
 use super::interrupt::or_cancelled_if;
+use super::keys::EncryptionArguments;
 use super::output::{OutputArguments, bytes, print_json};
 use super::targets::{Stored, TargetArguments, describe, end, outcome, scope_mark, store};
 use crate::archive::Codec;
@@ -61,6 +62,8 @@ pub struct Arguments {
     #[command(flatten)]
     cluster: ClusterArguments,
     #[command(flatten)]
+    encryption: EncryptionArguments,
+    #[command(flatten)]
     connection: ConnectionArguments,
     #[command(flatten)]
     output: OutputArguments,
@@ -89,6 +92,7 @@ impl Arguments {
             output: Output::Stdout,
             jobs: usize::from(self.jobs),
             codec: self.compress.parse::<Codec>()?,
+            encryption: self.encryption.encryption()?,
             lock_wait: parse_time(&self.lock_wait_timeout)?,
             sync: !self.no_sync,
             scope,
@@ -170,12 +174,18 @@ impl Arguments {
                 "rows": totals.rows,
                 "raw_bytes": totals.raw_length,
                 "archive_bytes": report.summary.file_length,
+                "encrypted": report.summary.is_encrypted(),
                 "connections": report.connections,
                 "seconds": elapsed.as_secs_f64(),
             }));
         } else {
             self.output.say(&format!(
-                "snapshot of {} complete: {}, {}, {} in {} on disk, {:.1} s",
+                "{}snapshot of {} complete: {}, {}, {} in {} on disk, {:.1} s",
+                if report.summary.is_encrypted() {
+                    "encrypted "
+                } else {
+                    ""
+                },
                 report.database,
                 counted(totals.entries, "entry", "entries"),
                 counted(totals.rows, "row", "rows"),

@@ -9,6 +9,7 @@ use clap::Args;
 use super::archive::ArchiveArguments;
 use super::inputs;
 use super::interrupt::signalled;
+use super::keys::KeyArguments;
 use super::member::MemberArguments;
 use super::output::{OutputArguments, bytes, print_json};
 use super::replay::ReplayArguments;
@@ -50,6 +51,8 @@ pub struct Arguments {
     rows: RowArguments,
     #[command(flatten)]
     member: MemberArguments,
+    #[command(flatten)]
+    keys: KeyArguments,
     #[command(flatten)]
     output: OutputArguments,
 }
@@ -103,9 +106,11 @@ impl Arguments {
         }
         inputs::refuse_shared_stdin(&read)?;
         let selection = self.selection.selection()?;
+        let keys = self.keys.keys()?;
         if self.list {
             let input = self.archive.choose().await?.input;
-            return show::print(input, &self.member.choice(), false, &selection).await;
+            let choice = self.member.choice();
+            return show::print(input, &choice, &keys, false, &selection).await;
         }
         if to_stdout && self.output.json {
             return Err(
@@ -115,6 +120,7 @@ impl Arguments {
         }
         let options = Options {
             choice: self.member.choice(),
+            keys,
             selection,
             create_database: self.replay.create,
             clean: self.replay.clean,

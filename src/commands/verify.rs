@@ -7,14 +7,16 @@ use clap::Args;
 use super::archive::{ArchiveArguments, Chosen};
 use super::connection::ConnectionArguments;
 use super::interrupt::or_cancelled;
+use super::keys::KeyArguments;
 use super::member::MemberArguments;
 use super::output::{OutputArguments, bytes, print, print_json};
 use super::roles::RoleArguments;
-use crate::archive::{Content, RandomReader, SetReader, is_set};
+use crate::archive::{Content, Keys, Member, RandomReader, SetReader, is_set};
 use crate::error::{Error, Outcome, Result, SqlState};
 use crate::postgres::Connector;
 use crate::proof::{
-    CompareOptions, Comparison, IntegrityReport, compare, compare_globals, verify_file, verify_set,
+    CompareOptions, Comparison, IntegrityReport, compare, compare_globals, verify_file_with,
+    verify_set,
 };
 use crate::report::counted;
 use crate::repository::{Archive, Mark, Repository};
@@ -62,6 +64,8 @@ pub struct Arguments {
     #[command(flatten)]
     member: MemberArguments,
     #[command(flatten)]
+    keys: KeyArguments,
+    #[command(flatten)]
     roles: RoleArguments,
     #[command(flatten)]
     output: OutputArguments,
@@ -70,17 +74,18 @@ pub struct Arguments {
 impl Arguments {
     pub async fn run(self) -> Result<()> {
         self.archive.refuse_stream("verify")?;
+        let keys = self.keys.keys()?;
         let chosen = self.archive.choose().await?;
         if let Some(told) = &chosen.told {
             self.output.say(told);
         }
-        let checked = self.check_file(&chosen).await;
+        let checked = self.check_file(&chosen, &keys).await;
         if let Some((repository, archive)) = &chosen.stored {
             self.mark(repository, archive, &checked).await;
         }
         checked?;
         match &self.against {
-            Some(conninfo) => self.compare(chosen.input, conninfo).await,
+            Some(conninfo) => self.compare(chosen.input, conninfo, &keys).await,
             None => Ok(()),
         }
     }
@@ -106,7 +111,7 @@ impl Arguments {
         }
     }
 
-    async fn compare(&self, input: Input, conninfo: &str) -> Result<()> {
+    async fn compare(&self, input: Input, conninfo: &str, keys: &Arc<Keys>) -> Result<()> {
         let connector = ConnectionArguments {
             dbname: Some(conninfo.to_owned()),
             ..ConnectionArguments::default()
@@ -123,8 +128,8 @@ impl Arguments {
             roles: self.roles.map()?,
             ..CompareOptions::default()
         };
-        let choice = self.member.choice();
-        match blocking(move || Holding::open(input)?.choose(&choice)).await? {
+        let (choice, keys) = (self.member.choice(), Arc::clone(keys));
+        match blocking(move || Holding::open(input, &keys)?.choose(&choice)).await? {
             Holding::Archive(reader) => {
                 let comparison = self.compare_one(&reader, &connector, &options).await?;
                 self.tell(&comparison);
@@ -160,6 +165,7 @@ impl Arguments {
         connector: &Connector,
         options: &CompareOptions,
     ) -> Result<()> {
+        set.require_names()?;
         let mut different = Vec::new();
         for member in set.members() {
             let reader = set.open_member(member)?;
@@ -238,9 +244,10 @@ impl Arguments {
         }
     }
 
-    async fn check_file(&self, chosen: &Chosen) -> Result<()> {
+    async fn check_file(&self, chosen: &Chosen, keys: &Arc<Keys>) -> Result<()> {
         let (deep, choice, input) = (self.deep, self.member.choice(), chosen.input.clone());
-        let reports = tokio::task::spawn_blocking(move || check(input, &choice, deep))
+        let keys = Arc::clone(keys);
+        let reports = tokio::task::spawn_blocking(move || check(input, &choice, &keys, deep))
             .await
             .map_err(|error| Error::new(format!("the check broke off: {error}")))??;
         let mut damaged = Vec::new();
@@ -283,6 +290,7 @@ impl Arguments {
                 "blocks": report.blocks_checked,
                 "bytes": report.bytes_checked,
                 "rows": report.rows_checked,
+                "contents_unread": report.contents_unread,
             }));
         } else {
             for finding in &report.findings {
@@ -295,11 +303,16 @@ impl Arguments {
             ));
         }
         if report.is_sound() {
-            self.output.say(&format!("{file}: every checksum holds"));
+            self.output.say(&match report.contents_unread {
+                false => format!("{file}: every checksum holds"),
+                true => format!("{file}: checksums verified; contents not read: no key was given"),
+            });
             return Ok(());
         }
         let findings = counted(report.findings.len() as u64, "finding", "findings");
-        let hint = if !report.is_of_named_objects() {
+        let hint = if report.contents_unread {
+            "restore from another copy; with the key (--identity, --passphrase-file) verify names the tables that are damaged"
+        } else if !report.is_of_named_objects() {
             "restore from another copy: what this one says of its contents is damaged"
         } else if !self.output.verbose && report.findings.iter().any(|f| f.objects.is_long()) {
             "restore from another copy; tables that are not named with -v can still be restored from this one"
@@ -316,22 +329,25 @@ impl Arguments {
 fn check(
     input: Input,
     choice: &Choice,
+    keys: &Arc<Keys>,
     deep: bool,
 ) -> Result<Vec<(Option<String>, IntegrityReport)>> {
     let file = Stored::open(input.clone())?;
     if is_set(&file)? {
-        let wanted = |content, name: &_| choice.is(content, name);
-        let reports = verify_set(file, deep, wanted)?;
+        let wanted = |member: &Member| choice.is(member.content, &member.name);
+        let reports = verify_set(file, Arc::clone(keys), deep, wanted)?;
         if reports.is_empty() {
+            // says that the key is missing, where it is
+            Holding::open(input, keys)?.choose(choice)?;
             return Err(choice.missing());
         }
         return Ok(reports);
     }
     if *choice != Choice::All {
         // refused where it has no members
-        Holding::open(input)?.choose(choice)?;
+        Holding::open(input, keys)?.choose(choice)?;
     }
-    Ok(vec![(None, verify_file(file, deep)?)])
+    Ok(vec![(None, verify_file_with(file, keys, deep)?)])
 }
 
 /// Success for a proof; else differences, and what could not be compared, each by their number.

@@ -10,13 +10,12 @@ mod scan;
 
 use std::collections::BTreeSet;
 use std::fmt;
-
-use bstr::BString;
+use std::sync::Arc;
 
 use super::Listed;
 use crate::archive::{
-    ArchiveId, Content, Contents, Entry, EntryId, RandomReader, SetReader, is_damage, problem,
-    read_header,
+    Access, ArchiveId, Contents, Entry, EntryId, Header, Keys, Member, RandomReader, SetReader,
+    is_damage, problem, read_header,
 };
 use crate::error::{Error, Result};
 use crate::report::counted;
@@ -89,6 +88,8 @@ pub struct IntegrityReport {
     pub entries: u64,
     pub blocks_checked: u64,
     pub bytes_checked: u64,
+    /// The archive is encrypted and no key was given: checksums were verified, and contents not read.
+    pub contents_unread: bool,
     /// Rows decoded, counted and fingerprinted (deep only).
     pub rows_checked: u64,
 }
@@ -112,24 +113,25 @@ impl IntegrityReport {
 /// header, index or trailer is damaged: then no member can be found.
 pub fn verify_set<R: ReadAt>(
     source: R,
+    keys: Arc<Keys>,
     deep: bool,
-    wanted: impl Fn(Content, &BString) -> bool,
+    wanted: impl Fn(&Member) -> bool,
 ) -> Result<Vec<(Option<String>, IntegrityReport)>> {
     let damaged = |error: &Error| IntegrityReport {
         findings: vec![Finding::new(problem(error))],
         ..IntegrityReport::default()
     };
-    let set = match SetReader::open(source) {
+    let set = match SetReader::open_with(source, keys) {
         Ok(set) => set,
         Err(error) if is_damage(&error) => return Ok(vec![(None, damaged(&error))]),
         Err(error) => return Err(error),
     };
     let mut reports = Vec::new();
     for member in set.members() {
-        if !wanted(member.content, &member.name) {
+        if !wanted(member) {
             continue;
         }
-        let mut report = verify_file(set.window(member)?, deep)?;
+        let mut report = verify_file_with(set.window(member)?, set.keys(), deep)?;
         // it may be sound, and another archive than the set was made with
         if report.is_sound()
             && let Err(error) = set.open_member(member)
@@ -145,19 +147,32 @@ pub fn verify_set<R: ReadAt>(
 /// fingerprints with those that were written. Damage is reported, not returned as an error; an
 /// error means that there is nothing to check: no archive, or one of a later version.
 pub fn verify_file<R: ReadAt>(source: R, deep: bool) -> Result<IntegrityReport> {
+    verify_file_with(source, &Keys::none(), deep)
+}
+
+/// The same of an archive that may be encrypted. Without a key its checksums are verified and its
+/// contents not read; with one, that nobody who lacks it has changed anything.
+pub fn verify_file_with<R: ReadAt>(source: R, keys: &Keys, deep: bool) -> Result<IntegrityReport> {
     let size = source.size()?;
     let header = match read_header(&source, size) {
         Ok((header, _)) => Ok(header),
         Err(error) if is_damage(&error) => Err(error),
         Err(error) => return Err(error),
     };
-    let mut report = match RandomReader::open(&source) {
-        Ok(reader) => match indexed::verify(&reader, deep)? {
-            indexed::Outcome::Done(report) => report,
-            indexed::Outcome::IndexDamaged(findings) => {
-                scan::verify(&source, Some(reader.header().id), findings, deep)?
+    let mut report = match RandomReader::open_with(&source, keys) {
+        Ok(reader) => {
+            if deep {
+                // counts and fingerprints of rows are contents
+                reader.access().require()?;
             }
-        },
+            match indexed::verify(&reader, deep)? {
+                indexed::Outcome::Done(report) => report,
+                indexed::Outcome::IndexDamaged(findings) => {
+                    let access = Some(reader.access().clone());
+                    scan::verify(&source, Some(reader.header().id), access, findings, deep)?
+                }
+            }
+        }
         Err(error) if is_damage(&error) => {
             let mut findings = Vec::new();
             if let Err(header_error) = &header {
@@ -166,7 +181,11 @@ pub fn verify_file<R: ReadAt>(source: R, deep: bool) -> Result<IntegrityReport> 
             if header.is_ok() {
                 findings.push(Finding::new(problem(&error)));
             }
-            scan::verify(&source, header.ok().map(|header| header.id), findings, deep)?
+            let (id, access) = match header {
+                Ok(header) => (Some(header.id), access(header, keys)?),
+                Err(_) => (None, None),
+            };
+            scan::verify(&source, id, access, findings, deep)?
         }
         Err(error) => return Err(error),
     };
@@ -174,6 +193,15 @@ pub fn verify_file<R: ReadAt>(source: R, deep: bool) -> Result<IntegrityReport> 
         .findings
         .sort_by_key(|finding| finding.place.map_or(u64::MAX, |(offset, _)| offset));
     Ok(report)
+}
+
+/// None: the sealed part of the header is damaged, which has been said.
+fn access(mut header: Header, keys: &Keys) -> Result<Option<Access>> {
+    match header.unlock(keys) {
+        Ok(access) => Ok(Some(access)),
+        Err(error) if is_damage(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// How a user knows an entry's contents.

@@ -5,5 +5,5 @@ mod integrity;
 mod listed;
 
 pub use comparison::{CompareOptions, Comparison, FindingKind, compare, compare_globals};
-pub use integrity::{Finding, IntegrityReport, verify_file, verify_set};
+pub use integrity::{Finding, IntegrityReport, verify_file, verify_file_with, verify_set};
 pub use listed::Listed;

@@ -7,7 +7,7 @@ use bstr::BString;
 
 use super::source::FileSource;
 use super::stream::{self, Arriving, ArrivingSet};
-use crate::archive::{Content, Entry, Header, Member, RandomReader, SetReader, is_set};
+use crate::archive::{Content, Entry, Header, Keys, Member, RandomReader, SetReader, is_set};
 use crate::error::{Error, Result};
 use crate::storage::{LocalFile, ReadAt, Volumes, Window};
 
@@ -72,12 +72,13 @@ pub enum Holding {
 }
 
 impl Holding {
-    pub fn open(input: Input) -> Result<Holding> {
+    pub fn open(input: Input, keys: &Arc<Keys>) -> Result<Holding> {
         let file = Stored::open(input)?;
         if is_set(&file)? {
-            return Ok(Holding::Set(SetReader::open(file)?));
+            let set = SetReader::open_with(file, Arc::clone(keys))?;
+            return Ok(Holding::Set(set));
         }
-        let reader = RandomReader::open(Window::whole(Arc::new(file))?)?;
+        let reader = RandomReader::open_with(Window::whole(Arc::new(file))?, keys)?;
         Ok(Holding::Archive(Box::new(reader)))
     }
 
@@ -87,7 +88,13 @@ impl Holding {
             (holding, Choice::All) => Ok(holding),
             (Holding::Set(set), choice) => {
                 let member = set.members().iter().find(|m| choice.is(m.content, &m.name));
-                let member = member.ok_or_else(|| choice.missing())?;
+                let member = match member {
+                    Some(member) => member,
+                    None => {
+                        set.require_names()?;
+                        return Err(choice.missing());
+                    }
+                };
                 Ok(Holding::Archive(Box::new(set.open_member(member)?)))
             }
             (Holding::Archive(reader), choice) => {
@@ -175,10 +182,10 @@ pub async fn blocking<T: Send + 'static>(
 }
 
 impl Source {
-    pub async fn open(input: Input, choice: &Choice) -> Result<Source> {
-        let choice = choice.clone();
+    pub async fn open(input: Input, choice: &Choice, keys: &Arc<Keys>) -> Result<Source> {
+        let (choice, keys) = (choice.clone(), Arc::clone(keys));
         match input {
-            Input::Stdin => match stream::open_stdin().await? {
+            Input::Stdin => match stream::open_stdin(keys).await? {
                 stream::Opening::Archive(opened) => {
                     choice.refuse_archive(opened.header.content)?;
                     Ok(Source::Archive(opened))
@@ -186,13 +193,18 @@ impl Source {
                 stream::Opening::Set(set) => Ok(Source::Set(SetSource::Stream(set))),
             },
             stored => {
-                blocking(move || match Holding::open(stored)?.choose(&choice)? {
-                    Holding::Archive(reader) => Ok(Source::Archive(Opened::of_file(*reader)?)),
-                    Holding::Set(set) => Ok(Source::Set(SetSource::File {
-                        set: Arc::new(set),
-                        next: 0,
-                    })),
-                })
+                blocking(
+                    move || match Holding::open(stored, &keys)?.choose(&choice)? {
+                        Holding::Archive(reader) => Ok(Source::Archive(Opened::of_file(*reader)?)),
+                        Holding::Set(set) => {
+                            set.require_names()?;
+                            Ok(Source::Set(SetSource::File {
+                                set: Arc::new(set),
+                                next: 0,
+                            }))
+                        }
+                    },
+                )
                 .await
             }
         }

@@ -35,7 +35,7 @@ pub use selection::{Selection, label, parse_list, select};
 pub use set::{MemberReport, SetReport};
 pub use triggers::DisabledTriggers;
 
-use crate::archive::{Content, EntryId, Header};
+use crate::archive::{Content, EntryId, Header, Keys};
 use crate::catalog::roles::RoleMap;
 use crate::error::{Error, Outcome, Result};
 use crate::postgres::settings::{refuse_unknown, refuse_unknown_encoding, set};
@@ -84,6 +84,8 @@ pub struct Options {
     pub least_load: u64,
     /// After so long a wait for a lock it is said who holds it.
     pub lock_patience: Duration,
+    /// What an encrypted archive is opened with.
+    pub keys: Arc<Keys>,
     /// Tells when it is too late to give up a restore that is one transaction.
     pub cancellation: Arc<Cancellation>,
 }
@@ -113,6 +115,7 @@ impl Default for Options {
             force: false,
             least_load: source::LEAST_LOAD,
             lock_patience: LOCK_PATIENCE,
+            keys: Arc::default(),
             cancellation: Arc::default(),
         }
     }
@@ -214,7 +217,7 @@ pub async fn run_any(
     options: Options,
     progress: Arc<Progress>,
 ) -> Result<Restored> {
-    match Source::open(input, choice).await? {
+    match Source::open(input, choice, &options.keys).await? {
         Source::Archive(opened) => {
             let report = run_watched(&connector, opened, options, progress).await?;
             Ok(Restored::Archive(report))

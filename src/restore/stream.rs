@@ -14,8 +14,8 @@ use super::schedule::is_data;
 use super::selection::label;
 use super::source::{Piece, Rows};
 use crate::archive::{
-    self, DataBlock, EndRecord, Entry, EntryId, RowsSegment, Segment, SetStreamReader,
-    StreamReader, open_stream,
+    self, DataBlock, EndRecord, Entry, EntryId, Keys, RowsSegment, Segment, SetStreamReader,
+    StreamReader, open_stream_with,
 };
 use crate::error::{Error, Result};
 use crate::postgres::{Connector, Session};
@@ -121,10 +121,10 @@ fn broke_off(error: impl std::fmt::Display) -> Error {
     Error::new(format!("reading standard input broke off: {error}"))
 }
 
-pub async fn open_stdin() -> Result<Opening> {
-    blocking(|| {
+pub async fn open_stdin(keys: Arc<Keys>) -> Result<Opening> {
+    blocking(move || {
         let stdin = BufReader::with_capacity(1 << 20, std::io::stdin());
-        Ok(match open_stream(stdin)? {
+        Ok(match open_stream_with(stdin, keys)? {
             archive::Incoming::Archive(reader) => Opening::Archive(opened(*reader)?.0),
             archive::Incoming::Set(set) => Opening::Set(ArrivingSet {
                 set: Some(set),

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bstr::BString;
 
-use super::sealing::{Destination, Writer};
+use super::sealing::{Destination, Writer, begin_archive};
 use super::{Options, Report, recorded_settings};
 use crate::archive::limits::HEADER_FLAG_WITHOUT_PASSWORDS;
-use crate::archive::{ArchiveId, ArchiveWriter, Content, Header};
+use crate::archive::{ArchiveId, Content, Header};
 use crate::catalog::globals::{self, GlobalsScope};
 use crate::error::{Result, ResultExt};
 use crate::postgres::settings::{BEGIN_LOOKING, KnownSettings};
@@ -102,7 +102,7 @@ pub async fn take(
     header.snapshot_time = time;
     header.settings = recorded_settings(options);
 
-    let mut archive = ArchiveWriter::begin(destination.take()?, &header, options.codec)?;
+    let mut archive = begin_archive(destination.take()?, &header, options)?;
     archive.write_entries(&read.entries)?;
     let writer = Writer::start(archive, destination, options, progress, cancellation)?;
     let summary = writer.finish(destination).await?;

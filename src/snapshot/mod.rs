@@ -30,7 +30,7 @@ pub use globals::run as run_globals;
 pub use lock::{Window, WindowHook};
 
 use crate::archive::limits::{HEADER_FLAG_WITHOUT_DATA, HEADER_FLAG_WITHOUT_LARGE_OBJECTS};
-use crate::archive::{ArchiveId, ArchiveSummary, ArchiveWriter, Codec, EndRecord, Header};
+use crate::archive::{ArchiveId, ArchiveSummary, Codec, Encryption, EndRecord, Header};
 use crate::catalog::{self, Catalog, Scope};
 use crate::error::{Error, Result, ResultExt, SqlState};
 use crate::postgres::settings::{BEGIN_LOOKING, KnownSettings, ROW_SETTINGS, is_server_encoding};
@@ -41,7 +41,7 @@ use crate::rows::{large_objects, run_all};
 use crate::sql;
 use lock::{LockOptions, Snapshot, give_way, lock_and_snapshot};
 use plan::{Plan, Task, plan};
-use sealing::{Destination, Writer};
+use sealing::{Destination, Writer, begin_archive};
 use sequences::Values;
 use worker::Work;
 
@@ -61,6 +61,8 @@ pub struct Options {
     /// Connections that copy, the leader's among them.
     pub jobs: usize,
     pub codec: Codec,
+    /// Who can open the archive. None: it is not encrypted.
+    pub encryption: Option<Arc<Encryption>>,
     /// Zero: no limit.
     pub lock_wait: Duration,
     /// Wait for the disk before success is reported.
@@ -243,7 +245,7 @@ async fn run_with_leader(
 
     let mut header = header(&mut leader, &snapshot, &encoding, version, options).await?;
     header.set = destination.set();
-    let mut archive = ArchiveWriter::begin(destination.take()?, &header, options.codec)?;
+    let mut archive = begin_archive(destination.take()?, &header, options)?;
     archive.write_entries(&catalog.entries)?;
     let writer = Writer::start(
         archive,

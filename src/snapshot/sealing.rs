@@ -17,7 +17,8 @@ use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
 
 use super::{Options, Output};
 use crate::archive::{
-    ArchiveSummary, ArchiveWriter, BlockBuilder, Codec, SealedBlock, SetId, SetSummary, SetWriter,
+    ArchiveSummary, ArchiveWriter, BlockBuilder, Codec, Header, SealedBlock, SetId, SetSummary,
+    SetWriter,
 };
 use crate::error::{Error, Result};
 use crate::report::{Cancellation, Progress};
@@ -188,6 +189,15 @@ impl Write for Sink {
     }
 }
 
+/// Writes the header; of an encrypted archive, makes its key.
+pub fn begin_archive(
+    sink: Sink,
+    header: &Header,
+    options: &Options,
+) -> Result<ArchiveWriter<Sink>> {
+    ArchiveWriter::begin_with(sink, header, options.codec, options.encryption.as_deref())
+}
+
 /// The writer's thread, and what workers need to reach it.
 pub struct Writer {
     /// Sent when the file has been let go of, or is handed back as that of a set.
@@ -205,6 +215,8 @@ enum Message {
 
 struct Shared {
     codec: Codec,
+    /// The writer's thread then encrypts: it alone hands out nonces.
+    encrypted: bool,
     /// Buffers that were written and can be filled again.
     buffers: Mutex<Vec<Vec<u8>>>,
     /// Held by whoever hands over blocks that must stay together.
@@ -223,6 +235,7 @@ impl Writer {
         let (queue, messages) = mpsc::channel(IN_QUEUE);
         let shared = Arc::new(Shared {
             codec: options.codec,
+            encrypted: options.encryption.is_some(),
             buffers: Mutex::default(),
             turn: Arc::default(),
             abandoned: AtomicBool::new(false),
@@ -369,10 +382,14 @@ impl Sealer {
     /// Starts sealing; returns an empty builder. `continued`: the next block must follow directly.
     pub async fn seal(&mut self, builder: BlockBuilder, continued: bool) -> Result<BlockBuilder> {
         let (done, pending) = oneshot::channel();
-        let codec = self.shared.codec;
+        let (codec, encrypted) = (self.shared.codec, self.shared.encrypted);
         rayon::spawn(move || {
+            let sealed = match encrypted {
+                false => builder.seal(codec),
+                true => builder.compress(codec),
+            };
             // the receiver is gone only if the run has failed
-            let _ = done.send(builder.seal(codec));
+            let _ = done.send(sealed);
         });
         self.pending.push_back((pending, continued));
         while self.pending.len() > IN_COMPRESSION {

@@ -18,7 +18,7 @@ fn folder() -> PathBuf {
 }
 
 /// `NAME.rdump`, then what it gives, indented: `key: value` lines.
-fn expectations(text: &str) -> Vec<(&str, Vec<(&str, &str)>)> {
+pub fn expectations(text: &str) -> Vec<(&str, Vec<(&str, &str)>)> {
     let mut all: Vec<(&str, Vec<(&str, &str)>)> = Vec::new();
     for line in text.lines() {
         if line.starts_with('#') || line.is_empty() {

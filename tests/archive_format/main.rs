@@ -2,6 +2,8 @@
 //! what the writer wrote, both refuse.
 
 mod damage;
+mod encryption;
+mod forging;
 mod golden;
 mod round_trip;
 mod sample;

@@ -70,8 +70,14 @@ impl Sample {
 
     /// Entries share blocks in pairs; the last table's second chunk is cut into two parts.
     pub fn write(&self) -> Result<Vec<u8>> {
+        self.write_for(None)
+    }
+
+    /// The same, for whom it says: those bytes are never equal.
+    pub fn write_for(&self, encryption: Option<&Encryption>) -> Result<Vec<u8>> {
         let entries = self.entries();
-        let mut writer = ArchiveWriter::begin(Vec::new(), &self.header(), self.codec)?;
+        let header = self.header();
+        let mut writer = ArchiveWriter::begin_with(Vec::new(), &header, self.codec, encryption)?;
         writer.write_entries(&entries)?;
         let mut builder = BlockBuilder::new();
         for entry in &entries {

@@ -1,5 +1,7 @@
 //! Sets: what the writer writes, both readers read, and what it did not write, both refuse.
 
+use std::sync::Arc;
+
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rdump::archive::*;
@@ -282,5 +284,189 @@ fn lengths_that_cannot_be_are_refused() {
             damaged[at..at + 4].copy_from_slice(&u32::to_le_bytes(length));
             assert_noticed(&damaged, &format!("length {length} at {at}"));
         }
+    }
+}
+
+fn write_encrypted(id: u8, encryption: &Encryption) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut set = SetWriter::begin(&mut out, SetId([id; 16])).unwrap();
+    for (number, name) in (0u8..).zip(NAMES) {
+        let header = Header {
+            database: name.into(),
+            set: Some(set.id()),
+            content: match name {
+                "" => Content::Globals,
+                _ => Content::Database,
+            },
+            ..Sample::default().header()
+        };
+        let header = Header {
+            id: ArchiveId([id.wrapping_mul(16).wrapping_add(number); 16]),
+            ..header
+        };
+        let codec = Codec::default();
+        let mut writer =
+            ArchiveWriter::begin_with(Vec::new(), &header, codec, Some(encryption)).unwrap();
+        let of_member = entry(1, "ROLE", "alice", Contents::None);
+        writer.write_entries(&[of_member]).unwrap();
+        let (bytes, summary) = writer.finish().unwrap();
+        out.extend_from_slice(&bytes);
+        set.add(&header, &summary).unwrap();
+    }
+    set.finish(&mut out).unwrap();
+    out
+}
+
+fn open_both_ways(bytes: &[u8], keys: &Arc<Keys>) -> [Result<Vec<Member>>; 2] {
+    let random = || {
+        let set = SetReader::open_with(bytes, Arc::clone(keys))?;
+        for member in set.members() {
+            set.open_member(member)?.entries()?;
+        }
+        Ok(set.members().to_vec())
+    };
+    let stream = || match open_stream_with(bytes, Arc::clone(keys))? {
+        Incoming::Archive(_) => Err(Error::new("this is one archive")),
+        Incoming::Set(mut set) => {
+            while let Some(member) = set.next_member()? {
+                set.end_member(member)?;
+            }
+            Ok(set.members().to_vec())
+        }
+    };
+    [random(), stream()]
+}
+
+fn keys_and_encryption() -> (Arc<Keys>, Encryption) {
+    let identity = Identity::generate();
+    let encryption = Encryption::new(vec![identity.to_public()], None).unwrap();
+    (Arc::new(Keys::none().with_identity(identity)), encryption)
+}
+
+#[test]
+fn names_of_encrypted_members_are_known_with_the_key_alone() {
+    let (keys, encryption) = keys_and_encryption();
+    let bytes = write_encrypted(1, &encryption);
+    for name in ["postgres", "shop", "alice"] {
+        let is_there = bytes.windows(name.len()).any(|w| w == name.as_bytes());
+        assert!(!is_there, "{name}");
+    }
+    for members in open_both_ways(&bytes, &keys) {
+        let members = members.unwrap();
+        let names: Vec<String> = members.iter().map(|m| m.name.to_string()).collect();
+        assert_eq!(names, NAMES);
+    }
+    let set = SetReader::open(&bytes[..]).unwrap();
+    assert_eq!(set.require_names().unwrap_err().exit_code(), 12);
+    for member in set.members() {
+        assert!(member.encrypted && member.name.is_empty());
+        assert!(!member.label().contains("shop"), "{}", member.label());
+        let reader = set.open_member(member).unwrap();
+        assert!(reader.is_locked());
+        assert_eq!(reader.entries().unwrap_err().exit_code(), 12);
+    }
+    let (wrong, _) = keys_and_encryption();
+    for outcome in open_both_ways(&bytes, &wrong) {
+        assert_eq!(outcome.unwrap_err().exit_code(), 12);
+    }
+}
+
+/// Members left out, exchanged or moved, by somebody who makes all of the set's frames fit.
+#[test]
+fn an_encrypted_set_that_was_put_together_anew_is_noticed() {
+    let (keys, encryption) = keys_and_encryption();
+    let bytes = write_encrypted(1, &encryption);
+    let set = SetReader::open(&bytes[..]).unwrap();
+    let header = &bytes[..set.members()[0].offset as usize];
+    let members = set.members().to_vec();
+    let index_length = {
+        let at = bytes.len() - SET_TRAILER + 12;
+        u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
+    };
+    let index_end = bytes.len() - SET_TRAILER;
+    let index = &bytes[index_end - index_length..index_end - 4];
+    let code = crate::forging::fields(&index[12..]).pop().unwrap().1;
+    // by the specification; `code` is what the forger has
+    let put_together = |order: &[usize], code: Option<&[u8]>| {
+        let mut out = header.to_vec();
+        let mut list = vec![order.len() as u8];
+        let mut varint = Vec::new();
+        for number in order {
+            let member = &members[*number];
+            let content = u8::from(member.content == Content::Globals);
+            list.extend_from_slice(&[content | 128, 0]);
+            for mut value in [out.len() as u64, member.length] {
+                varint.clear();
+                while value >= 0x80 {
+                    varint.push(value as u8 | 0x80);
+                    value >>= 7;
+                }
+                varint.push(value as u8);
+                list.extend_from_slice(&varint);
+            }
+            list.extend_from_slice(&member.id.0);
+            list.extend_from_slice(&member.root_hash);
+            let from = member.offset as usize;
+            out.extend_from_slice(&bytes[from..from + member.length as usize]);
+        }
+        let offset = out.len() as u64;
+        let mut index = b"\x89RDSIX\r\n\0\0\0\0".to_vec();
+        let mut fields = vec![(1 << 1 | 1, list)];
+        fields.extend(code.map(|code| (127 << 1 | 1, code.to_vec())));
+        crate::forging::put_fields(&mut index, &fields);
+        let length = index.len() as u32 + 4;
+        index[8..12].copy_from_slice(&length.to_le_bytes());
+        index.extend_from_slice(&crc32fast::hash(&index).to_le_bytes());
+        let mut trailer = b"rdsetEND".to_vec();
+        trailer.extend_from_slice(&(header.len() as u32).to_le_bytes());
+        trailer.extend_from_slice(&length.to_le_bytes());
+        let file_length = offset + u64::from(length) + SET_TRAILER as u64;
+        for value in [offset, order.len() as u64, file_length] {
+            trailer.extend_from_slice(&value.to_le_bytes());
+        }
+        trailer.extend_from_slice(&set.id().0);
+        let mut hasher = blake3::Hasher::new_derive_key("rdump set hash, version 0");
+        hasher.update(header).update(&index).update(&trailer);
+        trailer.extend_from_slice(hasher.finalize().as_bytes());
+        trailer.extend_from_slice(&[0; 4]);
+        trailer.extend_from_slice(&crc32fast::hash(&trailer).to_le_bytes());
+        trailer.extend_from_slice(b"\x89RDSEN\r\n");
+        out.extend_from_slice(&index);
+        out.extend_from_slice(&trailer);
+        out
+    };
+    assert!(put_together(&[0, 1, 2], Some(&code)) == bytes);
+    for order in [&[0, 1][..], &[0, 2], &[1, 2], &[0], &[2], &[0, 2, 1]] {
+        let forged = put_together(order, Some(&code));
+        // without the key the frames are all there is to be seen
+        assert!(SetReader::open(&forged[..]).is_ok(), "{order:?}");
+        for outcome in open_both_ways(&forged, &keys) {
+            let error = outcome.unwrap_err().to_string();
+            assert!(
+                error.contains("was put together anew"),
+                "{order:?}: {error}"
+            );
+        }
+    }
+    for outcome in open_both_ways(&put_together(&[0, 1, 2], None), &keys) {
+        let error = outcome.unwrap_err().to_string();
+        assert!(error.contains("authentication code"), "{error}");
+    }
+}
+
+#[test]
+fn of_a_set_all_members_are_encrypted_or_none_is() {
+    let (_, encryption) = keys_and_encryption();
+    let mut out = Vec::new();
+    let mut set = SetWriter::begin(&mut out, SetId([1; 16])).unwrap();
+    for (number, encryption) in [Some(&encryption), None].into_iter().enumerate() {
+        let header = Header {
+            set: Some(set.id()),
+            ..Sample::default().header()
+        };
+        let codec = Codec::default();
+        let writer = ArchiveWriter::begin_with(Vec::new(), &header, codec, encryption).unwrap();
+        let (_, summary) = writer.finish().unwrap();
+        assert_eq!(set.add(&header, &summary).is_ok(), number == 0);
     }
 }

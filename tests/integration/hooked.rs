@@ -34,6 +34,7 @@ pub fn options(file: &str, hook: Option<WindowHook>) -> Options {
         output: Output::File(file.into()),
         jobs: 2,
         codec: Codec::default(),
+        encryption: None,
         lock_wait: Duration::from_secs(30),
         sync: false,
         scope: Scope::default(),

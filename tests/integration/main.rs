@@ -11,6 +11,7 @@ mod ddl;
 mod disabled_triggers;
 mod disposable;
 mod encodings;
+mod encrypted;
 mod errors;
 mod filters;
 mod fixtures;

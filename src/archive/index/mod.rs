@@ -13,7 +13,7 @@ pub(super) use root::IndexRoot;
 pub(crate) use root::PageReference;
 pub use root::Totals;
 #[cfg(test)]
-pub(super) use root::{INDEX_TAG_PAGES, INDEX_TAG_TOTALS};
+pub(super) use root::{INDEX_TAG_CODE, INDEX_TAG_PAGES, INDEX_TAG_TOTALS};
 
 use super::block::{BlockHash, BlockHeader, BlockKind};
 use super::codec::BlockCodec;

@@ -196,7 +196,7 @@ fn parse_blocks(cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<BlockRecord
                 None,
             ));
         };
-        check_lengths(codec, raw_length, stored_length)
+        check_lengths(codec, flags, raw_length, stored_length)
             .map_err(|problem| cursor.damaged(format_args!("block {number}: {problem}")))?;
         let record = BlockRecord {
             kind,

@@ -9,6 +9,8 @@ use crate::error::Result;
 
 pub(in super::super) const INDEX_TAG_TOTALS: u64 = 1;
 pub(in super::super) const INDEX_TAG_PAGES: u64 = 2;
+/// Above all others, as it is over what stands before it.
+pub(in super::super) const INDEX_TAG_CODE: u64 = 127;
 
 /// Counts over the whole archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,9 +58,12 @@ pub(in super::super) struct IndexRoot {
     /// Pages of blocks, then of chunks, then of ends, each kind in key order. Their blocks bear
     /// the sequence numbers that follow the last data block's, in this order.
     pub pages: Vec<PageReference>,
+    /// Of an encrypted archive: authenticates the header, and what stands before it in the root.
+    pub code: Option<[u8; CODE_LENGTH]>,
 }
 
 impl IndexRoot {
+    /// The fields before the code.
     pub fn serialise(&self) -> Vec<u8> {
         let mut totals = Vec::new();
         for total in [
@@ -90,9 +95,19 @@ impl IndexRoot {
         out
     }
 
+    /// Appends the code to the fields before it, which it is over together with the length of this
+    /// field.
+    pub fn put_code(fields: &mut Vec<u8>, code: impl FnOnce(&[u8]) -> [u8; CODE_LENGTH]) {
+        put_field(fields, INDEX_TAG_CODE, Need::Critical, &[0; CODE_LENGTH]);
+        fields.truncate(fields.len() - CODE_LENGTH);
+        let code = code(fields);
+        fields.extend_from_slice(&code);
+    }
+
     pub fn parse(payload: &[u8], minimum: Option<&str>) -> Result<IndexRoot> {
         let mut totals = None;
         let mut pages = None;
+        let mut code = None;
         let cursor = Cursor::new(payload, "index root");
         let incomplete = cursor.damaged("a field is missing");
         let inconsistent = cursor.damaged("counts do not fit each other");
@@ -100,6 +115,7 @@ impl IndexRoot {
             match tag {
                 INDEX_TAG_TOTALS => totals = Some(parse_totals(field)?),
                 INDEX_TAG_PAGES => pages = Some(parse_pages(field)?),
+                INDEX_TAG_CODE => code = Some(field.array()?),
                 _ => return Ok(false),
             }
             Ok(true)
@@ -107,7 +123,11 @@ impl IndexRoot {
         let (Some(totals), Some(pages)) = (totals, pages) else {
             return Err(incomplete);
         };
-        let root = IndexRoot { totals, pages };
+        let root = IndexRoot {
+            totals,
+            pages,
+            code,
+        };
         if !root.is_consistent() {
             return Err(inconsistent);
         }
@@ -209,7 +229,7 @@ fn parse_pages(field: &mut Cursor<'_>) -> Result<Vec<PageReference>> {
         if page.count == 0
             || page.count > INDEX_PAGE_RECORDS
             || page.stored_length == 0
-            || page.stored_length > MAX_BLOCK_LENGTH
+            || page.stored_length > MAX_BLOCK_LENGTH + TAG_LENGTH as u32
         {
             return Err(field.damaged("page is out of range"));
         }

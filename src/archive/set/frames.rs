@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 use std::io::Read;
 
+use super::super::encryption::SetKey;
 use super::super::header::{
     ArchiveId, Content, HEADER_TAG_MINIMUM_READER, minimum_reader, rest_text,
 };
-use super::super::limits::{HEADER_FIXED_LENGTH, MAX_HEADER_LENGTH};
+use super::super::limits::{CODE_LENGTH, HEADER_FIXED_LENGTH, MAX_HEADER_LENGTH};
 use super::super::refusal::{damaged, matches, needs_newer, not_an_archive, truncated};
 use super::super::wire::{Cursor, Need, put_bytes, put_field, put_varint};
 use super::{Member, SetId};
@@ -20,6 +21,10 @@ pub const SET_TAG_RDUMP_VERSION: u64 = 2;
 pub const SET_INDEX_MAGIC: [u8; 8] = *b"\x89RDSIX\r\n";
 pub const MAX_SET_INDEX_LENGTH: u32 = 16 << 20;
 pub const SET_TAG_MEMBERS: u64 = 1;
+/// Above all others, as it is over what stands before it.
+pub const SET_TAG_CODE: u64 = 127;
+/// Bit of a member's content.
+pub const MEMBER_ENCRYPTED: u8 = 128;
 pub const SET_TRAILER_LENGTH: usize = 104;
 pub const SET_TRAILER_MAGIC: [u8; 8] = *b"rdsetEND";
 pub const SET_TRAILER_END_MAGIC: [u8; 8] = *b"\x89RDSEN\r\n";
@@ -125,12 +130,18 @@ fn parse_header(body: &[u8]) -> Result<SetId> {
     Ok(id)
 }
 
-pub fn index(members: &[Member]) -> Result<Vec<u8>> {
+/// Of encrypted members the names are left out, which stand sealed in their headers, and `key`
+/// authenticates the list.
+pub fn index(header: &[u8], members: &[Member], key: Option<&SetKey>) -> Result<Vec<u8>> {
     let mut value = Vec::new();
     put_varint(&mut value, members.len() as u64);
     for member in members {
-        value.push(member.content.number());
-        put_bytes(&mut value, &member.name);
+        let (mark, name) = match member.encrypted {
+            true => (MEMBER_ENCRYPTED, &[][..]),
+            false => (0, member.name.as_slice()),
+        };
+        value.push(member.content.number() | mark);
+        put_bytes(&mut value, name);
         put_varint(&mut value, member.offset);
         put_varint(&mut value, member.length);
         value.extend_from_slice(&member.id.0);
@@ -140,12 +151,32 @@ pub fn index(members: &[Member]) -> Result<Vec<u8>> {
     out.extend_from_slice(&SET_INDEX_MAGIC);
     out.extend_from_slice(&[0; 4]);
     put_field(&mut out, SET_TAG_MEMBERS, Need::Critical, &value);
+    let code_length = match key {
+        Some(_) => {
+            put_field(&mut out, SET_TAG_CODE, Need::Critical, &[0; CODE_LENGTH]);
+            CODE_LENGTH
+        }
+        None => 0,
+    };
     let length = u32::try_from(out.len() + 4)
         .ok()
         .filter(|length| *length <= MAX_SET_INDEX_LENGTH)
         .ok_or_else(|| Error::new("too many databases for one set"))?;
     out[8..12].copy_from_slice(&length.to_le_bytes());
+    if let Some(key) = key {
+        out.truncate(out.len() - code_length);
+        let code = key.authenticate(header, &out);
+        out.extend_from_slice(&code);
+    }
     Ok(with_checksum(out))
+}
+
+/// That the index is the one that was written with the members.
+pub fn check_code(header: &[u8], index: &[u8], key: &SetKey) -> Result<()> {
+    let code = index.len().checked_sub(CODE_LENGTH + 4);
+    let parts = code.and_then(|at| index.get(..at).zip(index.get(at..at + CODE_LENGTH)));
+    let (before, code) = parts.ok_or_else(|| truncated("it ends within its set index"))?;
+    key.check(header, before, code)
 }
 
 /// The index of a stream, from its magic on. Its bytes are parsed with `parse_index`.
@@ -185,15 +216,23 @@ pub fn parse_index(bytes: &[u8], start: u64, end: u64) -> Result<Vec<Member>> {
     let mut cursor = Cursor::new(body, "set index");
     cursor.take(INDEX_FIXED_LENGTH)?;
     let mut members = Vec::new();
+    let mut code: Option<[u8; CODE_LENGTH]> = None;
     cursor.fields(None, |tag, field| {
-        if tag != SET_TAG_MEMBERS {
-            return Ok(false);
+        match tag {
+            SET_TAG_MEMBERS => {}
+            SET_TAG_CODE => {
+                code = Some(field.array()?);
+                return Ok(true);
+            }
+            _ => return Ok(false),
         }
         let count = field.count(LEAST_MEMBER)?;
         members.reserve_exact(count);
         for _ in 0..count {
+            let content = field.u8()?;
             members.push(Member {
-                content: Content::from_number(field.u8()?, None)?,
+                content: Content::from_number(content & !MEMBER_ENCRYPTED, None)?,
+                encrypted: content & MEMBER_ENCRYPTED != 0,
                 name: field.bytes()?.into(),
                 offset: field.varint()?,
                 length: field.varint()?,
@@ -206,6 +245,12 @@ pub fn parse_index(bytes: &[u8], start: u64, end: u64) -> Result<Vec<Member>> {
     if bytes.len() != length {
         return Err(damaged("set index: length does not match"));
     }
+    let coded = code.is_some_and(|code| body.ends_with(&code));
+    if code.is_some() != coded || members.iter().any(|member| member.encrypted != coded) {
+        return Err(damaged(
+            "set index: it has an authentication code if, and only if, its members are encrypted",
+        ));
+    }
     check_members(&members, start, end)?;
     Ok(members)
 }
@@ -216,10 +261,12 @@ fn check_members(members: &[Member], start: u64, end: u64) -> Result<()> {
     let mut names = HashSet::new();
     for (position, member) in members.iter().enumerate() {
         let globals = member.content == Content::Globals;
-        if (globals && position > 0)
-            || globals != member.name.is_empty()
-            || !names.insert(&member.name)
-        {
+        let named = match member.encrypted {
+            // in its header only
+            true => member.name.is_empty(),
+            false => globals == member.name.is_empty() && names.insert(&member.name),
+        };
+        if (globals && position > 0) || !named {
             return Err(damaged("set index: its members do not go together"));
         }
         at = match at.checked_add(member.length) {
@@ -344,6 +391,8 @@ pub fn specified() -> (Vec<(&'static str, String)>, String) {
         ("SET_INDEX_MAGIC", hex(&SET_INDEX_MAGIC)),
         ("MAX_SET_INDEX_LENGTH", MAX_SET_INDEX_LENGTH.to_string()),
         ("SET_TAG_MEMBERS", SET_TAG_MEMBERS.to_string()),
+        ("SET_TAG_CODE", SET_TAG_CODE.to_string()),
+        ("MEMBER_ENCRYPTED", MEMBER_ENCRYPTED.to_string()),
         ("SET_TRAILER_LENGTH", SET_TRAILER_LENGTH.to_string()),
         ("SET_TRAILER_MAGIC", hex(&SET_TRAILER_MAGIC)),
         ("SET_TRAILER_END_MAGIC", hex(&SET_TRAILER_END_MAGIC)),

@@ -13,7 +13,7 @@ use bstr::BString;
 use super::header::{ArchiveId, Content};
 
 pub use random::{SetReader, is_set};
-pub use stream::{Incoming, SetStreamReader, Shared, open_stream};
+pub use stream::{Incoming, SetStreamReader, Shared, open_stream, open_stream_with};
 pub use writer::{SetSummary, SetWriter};
 
 pub(super) use frames::SET_HEADER_MAGIC;
@@ -46,7 +46,9 @@ impl fmt::Debug for SetId {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     pub content: Content,
-    /// Of the database; empty for globals.
+    /// Its key is needed to read it, and its name too.
+    pub encrypted: bool,
+    /// Of the database; empty for globals, and where the key is missing.
     pub name: BString,
     /// Where in the file it begins, and its bytes.
     pub offset: u64,
@@ -56,10 +58,18 @@ pub struct Member {
 }
 
 impl Member {
+    /// Whether its name is not known for want of the key.
+    pub fn is_locked(&self) -> bool {
+        self.encrypted && self.content == Content::Database && self.name.is_empty()
+    }
+
     /// What messages call it: "globals", "database shop".
     pub fn label(&self) -> String {
         match self.content {
             Content::Globals => "globals".to_owned(),
+            Content::Database if self.is_locked() => {
+                format!("encrypted database of archive {}", self.id)
+            }
             Content::Database => format!("database {}", crate::sql::identifier(&self.name)),
         }
     }

@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::super::encryption::{Keys, SetKey};
 use super::super::header::Content;
 use super::super::refusal::{damaged, truncated};
 use super::super::stream::StreamReader;
@@ -19,12 +20,18 @@ pub enum Incoming<R> {
 
 /// Looks at the first bytes, and reads the header.
 pub fn open_stream<R: Read>(source: R) -> Result<Incoming<R>> {
+    open_stream_with(source, Arc::default())
+}
+
+/// The same, with the keys that it may need.
+pub fn open_stream_with<R: Read>(source: R, keys: Arc<Keys>) -> Result<Incoming<R>> {
     let source = Shared::new(source);
     let start = source.peek(SET_HEADER_MAGIC.len())?;
     if start == SET_HEADER_MAGIC {
-        return Ok(Incoming::Set(SetStreamReader::open(source)?));
+        return Ok(Incoming::Set(SetStreamReader::open(source, keys)?));
     }
-    Ok(Incoming::Archive(Box::new(StreamReader::open(source)?)))
+    let reader = StreamReader::open_with(source, &keys)?;
+    Ok(Incoming::Archive(Box::new(reader)))
 }
 
 /// A source that the set's reader and that of a member read by turns.
@@ -97,19 +104,24 @@ pub struct SetStreamReader<R> {
     id: SetId,
     header: Vec<u8>,
     members: Vec<Member>,
+    keys: Arc<Keys>,
+    /// That of the first member, if they are encrypted.
+    set_key: Option<SetKey>,
     /// Where the member that is being read began.
     open: Option<u64>,
     finished: bool,
 }
 
 impl<R: Read> SetStreamReader<R> {
-    fn open(mut source: Shared<R>) -> Result<SetStreamReader<R>> {
+    fn open(mut source: Shared<R>, keys: Arc<Keys>) -> Result<SetStreamReader<R>> {
         let (id, header) = frames::read_header(&mut source)?;
         Ok(SetStreamReader {
             source,
             id,
             header,
             members: Vec::new(),
+            keys,
+            set_key: None,
             open: None,
             finished: false,
         })
@@ -139,7 +151,7 @@ impl<R: Read> SetStreamReader<R> {
             self.finished = true;
             return Ok(None);
         }
-        let reader = StreamReader::open_member(self.source.clone())?;
+        let reader = StreamReader::open_member(self.source.clone(), &self.keys)?;
         let header = reader.header();
         if header.set != Some(self.id) {
             return Err(damaged(format_args!(
@@ -165,8 +177,12 @@ impl<R: Read> SetStreamReader<R> {
             return Err(Error::new("no member of the set is being read"));
         };
         let header = reader.header();
+        if self.members.is_empty() {
+            self.set_key = reader.set_key();
+        }
         self.members.push(Member {
             content: header.content,
+            encrypted: header.is_encrypted(),
             name: header.database.clone(),
             offset,
             length: trailer.file_length,
@@ -179,7 +195,15 @@ impl<R: Read> SetStreamReader<R> {
     /// Reads index and trailer, `offset` being that of the index.
     fn finish(&mut self, offset: u64) -> Result<()> {
         let index = frames::read_index(&mut self.source)?;
-        let members = frames::parse_index(&index, self.header.len() as u64, offset)?;
+        let mut members = frames::parse_index(&index, self.header.len() as u64, offset)?;
+        if let Some(key) = &self.set_key {
+            frames::check_code(&self.header, &index, key)?;
+        }
+        for (member, read) in members.iter_mut().zip(&self.members) {
+            if member.encrypted && read.encrypted {
+                member.name.clone_from(&read.name);
+            }
+        }
         let mut bytes = Vec::with_capacity(SET_TRAILER_LENGTH);
         self.source
             .by_ref()

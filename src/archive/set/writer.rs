@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::super::encryption::SetKey;
 use super::super::header::Header;
 use super::super::writer::ArchiveSummary;
 use super::frames::{self, SET_TRAILER_LENGTH, SetTrailer};
@@ -17,6 +18,8 @@ pub struct SetWriter {
     id: SetId,
     header: Vec<u8>,
     members: Vec<Member>,
+    /// That of the first member, if they are encrypted.
+    key: Option<SetKey>,
     /// Bytes written, those of members among them.
     offset: u64,
 }
@@ -31,7 +34,7 @@ pub struct SetSummary {
 }
 
 impl SetSummary {
-    /// Opens what was written, each member too, and sees that it is this set.
+    /// Opens what was written, each member too, and sees that it is this set. Needs no key.
     pub fn check(&self, source: impl ReadAt) -> Result<()> {
         let reader = SetReader::open(source)?;
         if reader.hash() != self.hash {
@@ -54,6 +57,7 @@ impl SetWriter {
             offset: header.len() as u64,
             header,
             members: Vec::new(),
+            key: None,
         })
     }
 
@@ -67,8 +71,14 @@ impl SetWriter {
         if header.set != Some(self.id) || header.id != summary.id {
             return Err(Error::new("an archive that is not of the set was written"));
         }
+        if self.members.is_empty() {
+            self.key.clone_from(&summary.set_key);
+        } else if self.key.is_some() != summary.is_encrypted() {
+            return Err(Error::new("of a set all members are encrypted, or none is"));
+        }
         self.members.push(Member {
             content: header.content,
+            encrypted: summary.is_encrypted(),
             name: header.database.clone(),
             offset: self.offset,
             length: summary.file_length,
@@ -81,7 +91,7 @@ impl SetWriter {
 
     /// Writes index and trailer and flushes.
     pub fn finish(self, sink: &mut impl Write) -> Result<SetSummary> {
-        let index = frames::index(&self.members)?;
+        let index = frames::index(&self.header, &self.members, self.key.as_ref())?;
         // a set that no reader would take must not look like one
         frames::parse_index(&index, self.header.len() as u64, self.offset)?;
         let file_length = self.offset + index.len() as u64 + SET_TRAILER_LENGTH as u64;

@@ -29,6 +29,7 @@ pub(super) fn verify<R: ReadAt>(reader: &RandomReader<R>, deep: bool) -> Result<
         return Ok(Outcome::IndexDamaged(findings));
     }
     let entries = match reader.entries() {
+        _ if reader.is_locked() => Vec::new(),
         Ok(entries) => entries,
         // Damaged entries blocks are found below, with their places.
         Err(error) => {
@@ -36,7 +37,7 @@ pub(super) fn verify<R: ReadAt>(reader: &RandomReader<R>, deep: bool) -> Result<
             Vec::new()
         }
     };
-    if index.records_readable && index.entries_problem.is_none() {
+    if index.records_readable && index.entries_problem.is_none() && !reader.is_locked() {
         check_records(reader, &entries, &mut findings)?;
     }
 
@@ -71,6 +72,7 @@ pub(super) fn verify<R: ReadAt>(reader: &RandomReader<R>, deep: bool) -> Result<
         id: Some(reader.header().id),
         findings,
         scanned: false,
+        contents_unread: reader.is_locked(),
         entries: reader.totals().entries,
         blocks_checked: blocks.checked,
         bytes_checked: reader.trailer().file_length,
@@ -100,8 +102,16 @@ fn check_pages<R: ReadAt>(reader: &RandomReader<R>, findings: &mut Vec<Finding>)
     };
     let mut next_offset = u64::from(reader.trailer().header_length);
     let mut first_page = None;
-    for (reference, page) in reader.index_pages() {
+    for (position, (reference, page)) in reader.index_pages().enumerate() {
         first_page.get_or_insert(reference.offset);
+        let locked = reader.is_locked() && reader.access().seals_page(reference.kind);
+        let page = match page {
+            _ if locked => match reader.check_page(position) {
+                Ok(()) => continue,
+                Err(error) => Err(error),
+            },
+            page => page,
+        };
         let page = match page {
             Ok(page) => page,
             Err(error) => {

@@ -6,8 +6,8 @@ use super::rows::RowCheck;
 use super::{Finding, IntegrityReport, object_names};
 use crate::archive::limits::*;
 use crate::archive::{
-    ArchiveId, BlockHeader, BlockKind, Contents, DataBlock, EntriesCollector, Entry, EntryId,
-    decompress, problem, read_range, read_trailer,
+    Access, ArchiveId, BlockHeader, BlockKind, Contents, DataBlock, EntriesCollector, Entry,
+    EntryId, problem, read_range, read_trailer,
 };
 use crate::error::Result;
 use crate::storage::ReadAt;
@@ -15,10 +15,12 @@ use crate::storage::ReadAt;
 /// Bytes looked through at once for the next block.
 const SEARCH_LENGTH: u64 = 1 << 20;
 
-/// `id` is None where the header cannot be read; the trailer has it too.
+/// `id` is None where the header cannot be read; the trailer has it too. `access` is None where it
+/// cannot be known: then no payload is looked at.
 pub(super) fn verify<R: ReadAt>(
     source: &R,
     id: Option<ArchiveId>,
+    access: Option<Access>,
     findings: Vec<Finding>,
     deep: bool,
 ) -> Result<IntegrityReport> {
@@ -43,9 +45,11 @@ pub(super) fn verify<R: ReadAt>(
         },
     };
     report.id = Some(id);
+    report.contents_unread = access.as_ref().is_some_and(Access::is_locked);
     let mut scan = Scan {
         source,
         id,
+        access,
         size,
         deep,
         report,
@@ -61,6 +65,7 @@ pub(super) fn verify<R: ReadAt>(
 struct Scan<'a, R> {
     source: &'a R,
     id: ArchiveId,
+    access: Option<Access>,
     size: u64,
     deep: bool,
     report: IntegrityReport,
@@ -156,7 +161,15 @@ impl<R: ReadAt> Scan<'_, R> {
         if !matches!(header.kind, BlockKind::Entries | BlockKind::Data) {
             return Ok(());
         }
-        let payload = decompress(header.codec, stored, header.raw_length as usize)
+        let access = match &self.access {
+            // without the header nothing that is sealed can be opened
+            None if header.is_sealed() => return Ok(()),
+            None => &Access::Plain,
+            Some(access) if access.is_locked() => return Ok(()),
+            Some(access) => access,
+        };
+        let payload = access
+            .payload(header, stored)
             .map_err(|error| problem(&error))?;
         if header.kind == BlockKind::Data {
             let block =

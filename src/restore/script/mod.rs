@@ -25,7 +25,7 @@ use super::create::{LeftOut, Place};
 use super::schedule::is_data;
 use super::selection::{choose, label};
 use super::{Choice, Input, SETTINGS, Selection, database};
-use crate::archive::{Content, Entry, EntryId, Header, Pass, Section, needed_first};
+use crate::archive::{Content, Entry, EntryId, Header, Keys, Pass, Section, needed_first};
 use crate::catalog::{self, Family, rows_alone};
 use crate::error::{Error, Result};
 use crate::postgres::ServerVersion;
@@ -48,6 +48,8 @@ pub enum RowForm {
 pub struct Options {
     /// What of a set is written.
     pub choice: Choice,
+    /// What an encrypted archive is opened with.
+    pub keys: Arc<Keys>,
     pub selection: Selection,
     /// -C
     pub create_database: bool,
@@ -93,7 +95,7 @@ pub fn run(
         header,
         entries: all,
         rows,
-    } = Opened::open(input, &options.choice)?;
+    } = Opened::open(input, &options.choice, &options.keys)?;
     refuse_unknown(&header.settings)?;
     refuse_unknown_encoding(&header.encoding)?;
     let mut options = options.clone();

@@ -9,8 +9,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use crate::archive::{
-    DataBlock, Entry, EntryId, Header, Incoming, RowsSegment, Segment, Shared, StreamReader,
-    open_stream,
+    DataBlock, Entry, EntryId, Header, Incoming, Keys, RowsSegment, Segment, Shared, StreamReader,
+    open_stream_with,
 };
 use crate::error::{Error, Result};
 use crate::report::Cancellation;
@@ -38,10 +38,11 @@ pub enum Source {
 }
 
 impl Opened {
-    pub fn open(input: &Input, choice: &Choice) -> Result<Opened> {
+    pub fn open(input: &Input, choice: &Choice, keys: &Arc<Keys>) -> Result<Opened> {
         match input {
             Input::File(_) | Input::Volumes(_) => {
-                let Holding::Archive(reader) = Holding::open(input.clone())?.choose(choice)? else {
+                let holding = Holding::open(input.clone(), keys)?;
+                let Holding::Archive(reader) = holding.choose(choice)? else {
                     return Err(
                         Error::usage("this is a set of archives, and a script is of one")
                             .hint("choose one with --member NAME, or the globals with -g"),
@@ -55,7 +56,7 @@ impl Opened {
             }
             Input::Stdin => {
                 let stdin = BufReader::with_capacity(1 << 20, std::io::stdin());
-                let mut reader = match open_stream(stdin)? {
+                let mut reader = match open_stream_with(stdin, Arc::clone(keys))? {
                     Incoming::Archive(reader) => reader,
                     Incoming::Set(_) => {
                         return Err(Error::usage(

@@ -409,6 +409,7 @@ fn take(server: &Arc<Server>, file: &str, script: &'static str) -> rdump::Result
         output: Output::File(file.into()),
         jobs: 1,
         codec: Codec::None,
+        encryption: None,
         lock_wait: std::time::Duration::from_secs(60),
         sync: false,
         scope: rdump::catalog::Scope::default(),
