@@ -131,6 +131,7 @@ fn tell_globals(output: &OutputArguments, report: &Report, started: Instant) {
             "snapshot_time_unix_us": report.snapshot_time,
             "entries": report.summary.totals.entries,
             "archive_bytes": report.summary.file_length,
+            "encrypted": report.summary.is_encrypted(),
             "seconds": seconds,
         }));
         return;
@@ -182,6 +183,7 @@ fn tell_set(output: &OutputArguments, report: &SetReport, started: Instant) {
             "rows": rows,
             "raw_bytes": raw,
             "archive_bytes": report.summary.file_length,
+            "encrypted": report.members.iter().all(|member| member.summary.is_encrypted()),
             "seconds": seconds,
         }));
         return;
