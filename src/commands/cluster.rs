@@ -150,6 +150,7 @@ fn tell_globals(
             "snapshot_time_unix_us": report.snapshot_time,
             "entries": report.summary.totals.entries,
             "archive_bytes": report.summary.file_length,
+            "encrypted": report.summary.is_encrypted(),
             "seconds": seconds,
         }));
         return;
@@ -207,6 +208,7 @@ fn tell_set(
             "rows": rows,
             "raw_bytes": raw,
             "archive_bytes": report.summary.file_length,
+            "encrypted": report.members.iter().all(|member| member.summary.is_encrypted()),
             "seconds": seconds,
         }));
         return;

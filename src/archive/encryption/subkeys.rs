@@ -39,7 +39,7 @@ pub struct Subkeys {
     data: LessSafeKey,
     index: LessSafeKey,
     authentication: hmac::Key,
-    set: hmac::Key,
+    set: Arc<hmac::Key>,
 }
 
 impl fmt::Debug for Subkeys {
@@ -73,7 +73,7 @@ impl Subkeys {
             data: sealing(DATA_CONTEXT)?,
             index: sealing(INDEX_CONTEXT)?,
             authentication: authenticating(AUTHENTICATION_CONTEXT)?,
-            set: authenticating(SET_CONTEXT)?,
+            set: Arc::new(authenticating(SET_CONTEXT)?),
         })
     }
 
@@ -139,7 +139,7 @@ impl Subkeys {
     }
 
     pub fn set_key(&self) -> SetKey {
-        SetKey(self.set.clone())
+        SetKey(Arc::clone(&self.set))
     }
 }
 
@@ -201,7 +201,7 @@ impl BlockSealer {
 
 /// Authenticates the list of a set's members; derived from the key of the first of them.
 #[derive(Clone)]
-pub struct SetKey(hmac::Key);
+pub struct SetKey(Arc<hmac::Key>);
 
 impl fmt::Debug for SetKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
