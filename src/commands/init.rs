@@ -2,9 +2,10 @@
 
 use clap::Args;
 
+use super::keys::EncryptionArguments;
 use super::output::{OutputArguments, print_json};
 use crate::error::{Error, Result};
-use crate::repository::{Encryption, Repository};
+use crate::repository::{EncryptionPolicy, Repository};
 use crate::storage;
 
 #[derive(Debug, Args)]
@@ -17,22 +18,33 @@ pub struct Arguments {
     no_encryption: bool,
 
     #[command(flatten)]
+    encryption: EncryptionArguments,
+    #[command(flatten)]
     output: OutputArguments,
 }
 
 impl Arguments {
     pub async fn run(self) -> Result<()> {
-        if !self.no_encryption {
-            return Err(
-                Error::usage("how the repository is encrypted is to be said")
-                    .hint("give --no-encryption"),
-            );
+        let encryption = self.encryption.encryption()?;
+        match (&encryption, self.no_encryption) {
+            (None, false) => {
+                return Err(Error::usage("how archives are encrypted is to be chosen").hint(
+                    "give --recipient (rdump keygen makes a key) or --passphrase-file, or --no-encryption",
+                ));
+            }
+            (Some(_), true) => {
+                return Err(Error::usage(
+                    "--no-encryption was given, and keys to encrypt for",
+                ));
+            }
+            _ => {}
         }
         if let Some(folder) = storage::folder_of(&self.repo) {
             folder?.create_root()?;
         }
         let storage = storage::open(&self.repo).await?;
-        let repository = Repository::init(storage, Encryption::None).await?;
+        let repository =
+            Repository::init(storage, EncryptionPolicy::of(encryption.as_deref())).await?;
         let marker = repository.marker();
         if !marker.conditional {
             self.output.warn(&format!(
@@ -46,11 +58,15 @@ impl Arguments {
                 "repository": repository.to_string(),
                 "id": marker.id,
                 "conditional": marker.conditional,
+                "encryption": marker.encryption,
             }));
         } else {
-            self.output.say(&format!(
-                "{repository} is a repository now, without encryption"
-            ));
+            self.output.say(&match encryption {
+                None => format!("{repository} is a repository now; its archives are not encrypted"),
+                Some(_) => format!(
+                    "{repository} is a repository now; its archives are encrypted: without one of the keys nobody restores them"
+                ),
+            });
         }
         Ok(())
     }

@@ -35,6 +35,7 @@ impl Arguments {
                 "type": "summary",
                 "outcome": if catalogue.problems.is_empty() { "done" } else { "partial" },
                 "repository": repository.to_string(),
+                "encryption": repository.marker().encryption,
                 "archives": catalogue.archives.len(),
                 "archive_bytes": size,
                 "unreadable": catalogue.problems.len(),

@@ -106,10 +106,7 @@ impl Arguments {
         self.cluster.check(&options)?;
         let connector = self.connection.connector()?;
         let storing = match &self.file {
-            Some(file) if to_stdout => {
-                debug_assert!(file.as_os_str() == "-");
-                None
-            }
+            Some(_) if to_stdout => None,
             Some(file) => {
                 options.output = Output::File(file.clone());
                 None
@@ -119,7 +116,10 @@ impl Arguments {
                     true => &b"server"[..],
                     false => connector.target().database(),
                 };
-                let storing = self.targets.begin(label, &self.output).await?;
+                let storing = self
+                    .targets
+                    .begin(label, options.encryption.as_deref(), &self.output)
+                    .await?;
                 options.output = Output::Repositories(Arc::clone(&storing.targets));
                 Some(storing)
             }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::output::{OutputArguments, print_error};
 use super::prune::prune_after;
 use super::retention::RetentionArguments;
+use crate::archive::Encryption;
 use crate::error::{Error, Outcome, Result, ResultExt};
 use crate::report::counted;
 use crate::repository::retention::Rules;
@@ -50,7 +51,12 @@ pub struct Storing {
 
 impl TargetArguments {
     /// Takes a name in every repository. Fails if that is possible in none.
-    pub async fn begin(&self, usual_label: &[u8], output: &OutputArguments) -> Result<Storing> {
+    pub async fn begin(
+        &self,
+        usual_label: &[u8],
+        encryption: Option<&Encryption>,
+        output: &OutputArguments,
+    ) -> Result<Storing> {
         let label = match &self.label {
             Some(label) => Label::new(label.as_bytes())?,
             None => Label::new(usual_label)?,
@@ -63,7 +69,7 @@ impl TargetArguments {
         let urls: Vec<&str> = urls.map(str::trim).filter(|url| !url.is_empty()).collect();
         let (mut targets, mut failed) = (Vec::new(), Vec::new());
         for url in &urls {
-            match begin_one(url, &label, &run_id, output).await {
+            match begin_one(url, &label, &run_id, encryption, output).await {
                 Ok(target) => targets.push(target),
                 Err(error) => failed.push(error),
             }
@@ -97,12 +103,14 @@ async fn begin_one(
     url: &str,
     label: &Label,
     run: &RunId,
+    encryption: Option<&Encryption>,
     output: &OutputArguments,
 ) -> Result<Target> {
     let storage = storage::open(url).await?;
     let name = storage.to_string();
     let beginning = async {
         let repository = Repository::open(storage).await?;
+        repository.marker().check_encryption(encryption)?;
         if !repository.marker().conditional {
             output.warn(&format!(
                 "{name} creates objects though their keys are taken (it ignores If-None-Match): two runs at once are told apart by their names alone"
@@ -268,7 +276,7 @@ pub fn describe(report: &Report, scope: String) -> Described {
         tables: report.tables as u64,
         entries: totals.entries,
         root_hash: hex(&report.summary.root_hash),
-        encrypted: false,
+        encrypted: report.summary.is_encrypted(),
         tags: BTreeMap::new(),
     }
 }
@@ -295,7 +303,7 @@ pub fn describe_set(report: &SetReport, scope: String) -> Described {
         tables: sum(|member| member.tables as u64),
         entries: sum(|member| member.summary.totals.entries),
         root_hash: hex(&report.summary.hash),
-        encrypted: false,
+        encrypted: report.summary.members.iter().any(|member| member.encrypted),
         tags: BTreeMap::new(),
     }
 }

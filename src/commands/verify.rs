@@ -80,7 +80,10 @@ impl Arguments {
             self.output.say(told);
         }
         let checked = self.check_file(&chosen, &keys).await;
-        if let Some((repository, archive)) = &chosen.stored {
+        // a check of some members says nothing of all
+        if let Some((repository, archive)) = &chosen.stored
+            && self.member.choice() == Choice::All
+        {
             self.mark(repository, archive, &checked).await;
         }
         checked?;

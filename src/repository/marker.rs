@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::archive::Encryption;
 use crate::error::{Error, Outcome, Result};
 use crate::storage::{Key, Storage};
 
@@ -19,25 +20,59 @@ pub struct Marker {
     pub rdump_version: String,
     /// Whether the store creates an object only if its key is free.
     pub conditional: bool,
-    pub encryption: Encryption,
+    pub encryption: EncryptionPolicy,
 }
 
 /// How archives of a repository are encrypted: chosen when it is made.
+///
+/// Whoever can write to the place can change this, so no run takes its keys from it: it is held
+/// against those that the run was given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
-pub enum Encryption {
+pub enum EncryptionPolicy {
     #[default]
     None,
     Keys {
-        /// age public keys.
+        /// age public keys, sorted.
         recipients: Vec<String>,
-        /// A passphrase opens archives too; each run is given it.
+        /// A passphrase opens archives too.
         passphrase: bool,
     },
 }
 
+impl EncryptionPolicy {
+    pub fn of(encryption: Option<&Encryption>) -> EncryptionPolicy {
+        let Some(encryption) = encryption else {
+            return EncryptionPolicy::None;
+        };
+        let mut recipients: Vec<String> = encryption.recipients().collect();
+        recipients.sort();
+        EncryptionPolicy::Keys {
+            recipients,
+            passphrase: encryption.has_passphrase(),
+        }
+    }
+
+    /// Whether a run that was given this encryption may write here.
+    fn check(&self, given: Option<&Encryption>) -> Result<()> {
+        let given = EncryptionPolicy::of(given);
+        let hint = match (self, &given) {
+            _ if *self == given => return Ok(()),
+            (_, EncryptionPolicy::None) => {
+                return Err(Error::new("its archives are encrypted, and no key was given to encrypt for")
+                    .hint("give --recipient or --passphrase-file, or RDUMP_RECIPIENTS or RDUMP_PASSPHRASE_FILE, as for rdump init: a run does not take keys from the repository, which others may have changed"));
+            }
+            (EncryptionPolicy::None, _) => {
+                "it was made with --no-encryption: leave the keys out, or use a repository that was made with them"
+            }
+            _ => "give all keys that it was made with, and no others; rdump list --json shows them",
+        };
+        Err(Error::new("it was made for other keys than those that were given").hint(hint))
+    }
+}
+
 impl Marker {
-    pub fn new(conditional: bool, encryption: Encryption) -> Marker {
+    pub fn new(conditional: bool, encryption: EncryptionPolicy) -> Marker {
         let id: u128 = rand::random();
         Marker {
             version: VERSION,
@@ -47,6 +82,11 @@ impl Marker {
             conditional,
             encryption,
         }
+    }
+
+    /// Refuses a run whose archive would be encrypted otherwise than it was chosen for this place.
+    pub fn check_encryption(&self, given: Option<&Encryption>) -> Result<()> {
+        self.encryption.check(given)
     }
 
     pub fn key() -> Result<Key> {

@@ -27,7 +27,7 @@ pub use catalogue::{Archive, Catalogue, Problem, Selector};
 pub use history::Run;
 pub use manifest::{Content, Manifest};
 pub use mark::{Checked, Mark, Marks, parse_tag};
-pub use marker::{Encryption, Marker};
+pub use marker::{EncryptionPolicy, Marker};
 pub use name::{ArchiveName, Label, RunId};
 pub use pruning::Pruned;
 pub use removal::Removed;
@@ -46,7 +46,10 @@ pub struct Repository {
 
 impl Repository {
     /// Makes a place a repository.
-    pub async fn init(storage: Arc<dyn Storage>, encryption: Encryption) -> Result<Repository> {
+    pub async fn init(
+        storage: Arc<dyn Storage>,
+        encryption: EncryptionPolicy,
+    ) -> Result<Repository> {
         let key = Marker::key()?;
         let conditional = probe_conditional(&*storage).await? == Conditional::Refuses;
         let marker = Marker::new(conditional, encryption);

@@ -36,7 +36,9 @@ fn described(size: usize) -> Described {
 
 async fn repository(memory: &Memory) -> Repository {
     let storage = Arc::new(memory.clone());
-    Repository::init(storage, Encryption::None).await.unwrap()
+    Repository::init(storage, EncryptionPolicy::None)
+        .await
+        .unwrap()
 }
 
 async fn begin(repository: &Repository) -> Result<Arc<Targets>> {
@@ -132,7 +134,7 @@ async fn a_place_without_a_marker_is_no_repository() {
         .unwrap_err();
     assert_eq!(error.exit_code(), 10, "{error}");
     repository(&memory).await;
-    let again = Repository::init(Arc::new(memory), Encryption::None).await;
+    let again = Repository::init(Arc::new(memory), EncryptionPolicy::None).await;
     assert!(again.unwrap_err().to_string().contains("already"));
 }
 

@@ -218,7 +218,7 @@ fn no_run_writes_where_no_repository_is() {
     expect(
         &["init", "--repo", &missing],
         2,
-        "how the repository is encrypted",
+        "how archives are encrypted is to be chosen",
     );
     support::rdump_ok(&["init", "--repo", &missing, "--no-encryption"]);
     expect(
@@ -462,4 +462,103 @@ fn rules_remove_what_they_do_not_keep() {
     let told = run(&["prune", "--keep-last", "1", "--yes", "--force"]);
     assert_eq!(told.code, 0, "{}", told.stderr);
     assert_eq!(place.archives().len(), 2);
+}
+
+/// The keys that a repository was made with are those that each run must be given; without one of
+/// them its archives can be listed, checked and pruned, and not restored.
+#[test]
+fn an_encrypted_repository_takes_and_gives_nothing_in_clear() {
+    let source = small_database(VERSIONS[0], "sealed");
+    let folder = Folder::new();
+    let (key, other) = (folder.file("key.txt"), folder.file("other.txt"));
+    let public = |file: &str| {
+        let told = support::rdump_ok(&["keygen", "-o", file]);
+        let text = format!("{}{}", told.text(), told.stderr);
+        let start = text.find("age1").expect("a public key");
+        let key = text[start..].split(|c: char| !c.is_ascii_alphanumeric());
+        key.map(str::to_owned).next().expect("a public key")
+    };
+    let (one, two) = (public(&key), public(&other));
+    let place = Place::empty();
+    support::rdump_ok(&[
+        "init",
+        "-q",
+        "--repo",
+        &place.url,
+        "--recipient",
+        &one,
+        "--recipient",
+        &two,
+    ]);
+    let conninfo = source.conninfo();
+    let snapshot = [
+        "snapshot", "-d", &conninfo, "--label", "shop", "--repo", &place.url,
+    ];
+    let with = |more: &[&str]| {
+        let all: Vec<&str> = snapshot.iter().chain(more).copied().collect();
+        support::rdump(&all)
+    };
+    for (keys, problem) in [
+        (&[][..], "no key was given to encrypt for"),
+        (&["--recipient", &one], "made for other keys"),
+    ] {
+        let told = with(keys);
+        assert_eq!(told.code, 1, "{}", told.stderr);
+        assert!(told.stderr.contains(problem), "{}", told.stderr);
+    }
+    assert_eq!(place.files("archives"), Vec::<String>::new());
+    let told = with(&["--recipient", &two, "--recipient", &one]);
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    let archive = &place.archives()[0];
+    assert_eq!(archive["encrypted"], true);
+    for folder in ["archives", "manifests", "runs"] {
+        for name in place.files(folder) {
+            let bytes = std::fs::read(format!("{}/{folder}/{name}", place.url)).expect("a file");
+            for word in ["customers", "sales", "customer 7"] {
+                let found = bytes
+                    .windows(word.len())
+                    .any(|part| part == word.as_bytes());
+                assert!(!found, "{word} in {folder}/{name}");
+            }
+        }
+    }
+    expect(&["verify", "latest", "--repo", &place.url], 0, "");
+    assert_eq!(place.archives()[0]["verified"]["good"], true);
+    expect(&["show", "latest", "--repo", &place.url], 12, "");
+    expect(
+        &[
+            "prune",
+            "--keep-last",
+            "1",
+            "--dry-run",
+            "--repo",
+            &place.url,
+        ],
+        0,
+        "",
+    );
+    for key in [&key, &other] {
+        let restored = server(VERSIONS[0]).create_database("sealed_restored");
+        let conninfo = restored.conninfo();
+        let arguments = [
+            "restore", "latest", "-i", key, "-d", &conninfo, "--repo", &place.url,
+        ];
+        support::rdump_ok(&arguments);
+        assert_eq!(
+            row_counts_and_hashes(&source),
+            row_counts_and_hashes(&restored)
+        );
+    }
+    // what was made without encryption takes none
+    let clear = Place::new();
+    let arguments = [
+        "snapshot",
+        "-d",
+        &conninfo,
+        "--recipient",
+        &one,
+        "--repo",
+        &clear.url,
+    ];
+    expect(&arguments, 1, "made for other keys");
 }

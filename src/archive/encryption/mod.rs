@@ -49,6 +49,15 @@ impl Encryption {
         })
     }
 
+    /// Public keys, as age writes them.
+    pub fn recipients(&self) -> impl Iterator<Item = String> {
+        self.recipients.iter().map(ToString::to_string)
+    }
+
+    pub fn has_passphrase(&self) -> bool {
+        self.passphrase.is_some()
+    }
+
     /// Another cost of trying one passphrase: 2 to this power; held to what readers accept.
     pub fn with_work_factor(mut self, log_n: u8) -> Encryption {
         self.work_factor = log_n.clamp(1, MAX_SCRYPT_WORK_FACTOR);
