@@ -16,7 +16,10 @@ use super::runtime;
 use crate::error::{Error, Result};
 
 /// How long a dropped writer cleans up.
-const CLEANUP: Duration = Duration::from_secs(10);
+const CLEANUP: Duration = match cfg!(test) {
+    false => Duration::from_secs(10),
+    true => Duration::from_secs(3),
+};
 
 /// One of the objects that make up an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]

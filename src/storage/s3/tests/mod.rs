@@ -58,15 +58,39 @@ async fn open(server: &Server, prefix: &str, parameters: &str) -> S3 {
     open_as(config(server, prefix, parameters), USER, PASSWORD).await
 }
 
-async fn subject() -> Subject {
+async fn subject() -> Option<Subject> {
     let server = Server::start().await;
-    Subject {
+    Some(Subject {
         storage: Arc::new(open(&server, "some/prefix", "").await),
         keep: Box::new(server),
-    }
+    })
 }
 
 conformance!(subject());
+
+/// Any store: `RDUMP_TEST_S3_URL`, with credentials where AWS's programs look for them. What the tests
+/// leave there is under the prefix `conformance-`.
+mod another {
+    use std::sync::Arc;
+
+    use super::super::S3;
+    use super::super::config::Config;
+    use crate::storage::conformance::{PAGE, Subject, conformance};
+
+    async fn subject() -> Option<Subject> {
+        let url = std::env::var("RDUMP_TEST_S3_URL").ok()?;
+        let mut config = Config::parse(&url).unwrap();
+        let prefix = format!("conformance-{:032x}/", rand::random::<u128>());
+        config.prefix.push_str(&prefix);
+        config.page = PAGE as i32;
+        Some(Subject {
+            storage: Arc::new(S3::with_config(config).await.unwrap()),
+            keep: Box::new(()),
+        })
+    }
+
+    conformance!(subject());
+}
 
 #[tokio::test]
 async fn a_prefix_hides_what_is_beside_it() {
