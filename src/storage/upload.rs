@@ -73,7 +73,7 @@ impl UploadWriter {
         let limits = storage.limits();
         let part_size = limits.part_size as u64;
         let parts = volume_size.checked_div(part_size).unwrap_or(0);
-        if parts == 0 || parts > u64::from(limits.parts) || volume_size % part_size != 0 {
+        if parts == 0 || parts > u64::from(limits.parts) || !volume_size.is_multiple_of(part_size) {
             return Err(Error::new(format!(
                 "volumes of {volume_size} bytes are not possible in {storage}: it takes up to {} parts \
                  of {part_size} bytes",

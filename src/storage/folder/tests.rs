@@ -107,6 +107,16 @@ async fn what_is_no_key_is_passed_over() {
 }
 
 #[tokio::test]
+async fn a_pipe_is_no_object() {
+    let (root, folder) = folder();
+    let pipe = root.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_eq!(folder.get(&key("pipe"), 9).await.unwrap(), None);
+    assert_eq!(folder.head(&key("pipe")).await.unwrap(), None);
+    assert_eq!(listed(&folder, "").await, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn links_to_files_are_files_and_links_to_folders_are_refused() {
     let (root, folder) = folder();
     let path = root.path();

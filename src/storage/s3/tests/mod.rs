@@ -219,6 +219,24 @@ async fn a_store_that_is_not_there_is_an_error() {
     );
 }
 
+#[tokio::test]
+async fn an_authority_of_its_own_is_trusted_where_it_is_given() {
+    let (server, certificate) = Server::with_tls().await;
+    let store = open(&server, "", "").await;
+    let error = store.list("", None).await.unwrap_err();
+    assert!(error.to_string().contains("certificate"), "{error}");
+    assert_eq!(
+        error.hint_text(),
+        Some("if the store has an authority of its own, add ca=FILE to the URL")
+    );
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), certificate).unwrap();
+    let parameter = format!("&ca={}", file.path().display());
+    let store = open(&server, "", &parameter).await;
+    let _ = store.create(&key("a"), "x".into()).await.unwrap();
+    assert_eq!(store.list("", None).await.unwrap().objects.len(), 1);
+}
+
 /// Written by a plain thread and read by others, with no buffer of all of it.
 #[tokio::test]
 async fn a_stream_goes_there_and_back() {
