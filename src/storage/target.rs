@@ -216,8 +216,7 @@ fn take_over(file: &File, existing: &fs::Metadata) {
     let _ = file.set_permissions(fs::Permissions::from_mode(mode));
 }
 
-/// `link` fails where the name exists. File systems without it (some network and FAT ones) get an
-/// exclusive creation of the name first, then a rename over it.
+/// `link` fails where the name exists.
 pub(super) fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Ok(()) => {}
@@ -227,16 +226,34 @@ pub(super) fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()>
                 return Err(error);
             }
         }
-        Err(_) => {
-            OpenOptions::new().write(true).create_new(true).open(to)?;
-            return fs::rename(from, to).inspect_err(|_| {
-                let _ = fs::remove_file(to);
-            });
-        }
+        Err(_) => return rename_without_links(from, to),
     }
     // It has its name: a second one left over is no failure.
     let _ = fs::remove_file(from);
     Ok(())
+}
+
+/// For file systems that know no links (some network and FAT ones). Those that cannot refuse to replace
+/// either get an exclusive creation of the name first, then a rename over it.
+pub(super) fn rename_without_links(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+        match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EEXIST) => return Err(io::ErrorKind::AlreadyExists.into()),
+            Err(_) => {}
+        }
+    }
+    create_and_rename(from, to)
+}
+
+/// A crash in between leaves an empty file.
+pub(super) fn create_and_rename(from: &Path, to: &Path) -> io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).open(to)?;
+    fs::rename(from, to).inspect_err(|_| {
+        let _ = fs::remove_file(to);
+    })
 }
 
 fn is_same_file(one: &Path, other: &Path) -> bool {

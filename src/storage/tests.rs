@@ -387,3 +387,29 @@ fn reads_past_the_end_fail() {
         assert!(source.read_exact_at(u64::MAX, &mut bytes).is_err());
     }
 }
+
+#[test]
+fn no_way_of_renaming_replaces() {
+    use super::target::{create_and_rename, rename_without_links, rename_without_replacing};
+    for rename in [
+        rename_without_replacing,
+        rename_without_links,
+        create_and_rename,
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        fs::write(&from, "new").unwrap();
+        fs::write(&to, "old").unwrap();
+        let error = rename(&from, &to).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&to).unwrap(), b"old");
+        fs::remove_file(&to).unwrap();
+        rename(&from, &to).unwrap();
+        assert_eq!(names(folder.path()), ["to"]);
+        assert_eq!(fs::read(&to).unwrap(), b"new");
+        // without one to rename, nothing is made
+        let gone = folder.path().join("gone");
+        assert!(rename(&from, &gone).is_err());
+        assert_eq!(names(folder.path()), ["to"]);
+    }
+}

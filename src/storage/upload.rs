@@ -16,7 +16,10 @@ use super::runtime;
 use crate::error::{Error, Result};
 
 /// How long a dropped writer cleans up.
-const CLEANUP: Duration = Duration::from_secs(10);
+const CLEANUP: Duration = match cfg!(test) {
+    false => Duration::from_secs(10),
+    true => Duration::from_secs(3),
+};
 
 /// One of the objects that make up an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +73,7 @@ impl UploadWriter {
         let limits = storage.limits();
         let part_size = limits.part_size as u64;
         let parts = volume_size.checked_div(part_size).unwrap_or(0);
-        if parts == 0 || parts > u64::from(limits.parts) || volume_size % part_size != 0 {
+        if parts == 0 || parts > u64::from(limits.parts) || !volume_size.is_multiple_of(part_size) {
             return Err(Error::new(format!(
                 "volumes of {volume_size} bytes are not possible in {storage}: it takes up to {} parts \
                  of {part_size} bytes",

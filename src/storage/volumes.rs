@@ -85,7 +85,7 @@ impl Volumes {
     }
 
     /// Fills the buffer from what is kept, which is fetched at first.
-    fn from_kept(
+    fn read_kept(
         &self,
         kept: &Mutex<Option<Bytes>>,
         range: Range<u64>,
@@ -130,11 +130,11 @@ impl ReadAt for Volumes {
         }
         let tail = self.size.saturating_sub(TAIL);
         if offset >= tail {
-            return self.from_kept(&self.tail, tail..self.size, offset, buffer);
+            return self.read_kept(&self.tail, tail..self.size, offset, buffer);
         }
         // here the archive is larger than its tail, which is larger than the head
         if end <= HEAD {
-            return self.from_kept(&self.head, 0..HEAD, offset, buffer);
+            return self.read_kept(&self.head, 0..HEAD, offset, buffer);
         }
         let mut rest = buffer;
         for bytes in self.fetch(offset..end)? {

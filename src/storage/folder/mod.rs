@@ -8,15 +8,16 @@ mod upload;
 mod walk;
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use nix::fcntl::OFlag;
 
 use super::local::describe;
 use super::object::{Created, Key, Limits, Object, Page, Storage, Unfinished, Upload};
@@ -104,7 +105,10 @@ impl Folder {
     }
 
     fn open(&self, path: &Path) -> Result<Option<(File, fs::Metadata)>> {
-        let opened = File::open(path).and_then(|file| {
+        let mut how = OpenOptions::new();
+        // somebody may have put a pipe there
+        how.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
+        let opened = how.open(path).and_then(|file| {
             let metadata = file.metadata()?;
             Ok((file, metadata))
         });

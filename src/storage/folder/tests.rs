@@ -10,7 +10,7 @@ use crate::error::Kind;
 use crate::storage::conformance::{PAGE, Subject, conformance, key};
 use crate::storage::object::{Created, Limits, Storage, Unfinished, list_all};
 
-async fn subject() -> Subject {
+async fn subject() -> Option<Subject> {
     let root = tempfile::tempdir().unwrap();
     let limits = Limits {
         part_size: 64,
@@ -18,10 +18,10 @@ async fn subject() -> Subject {
         concurrency: 3,
     };
     let folder = Folder::new(root.path()).with_limits(limits).with_page(PAGE);
-    Subject {
+    Some(Subject {
         storage: Arc::new(folder),
         keep: Box::new(root),
-    }
+    })
 }
 
 conformance!(subject());
@@ -104,6 +104,16 @@ async fn what_is_no_key_is_passed_over() {
     fs::write(path.join(std::ffi::OsStr::from_bytes(b"\xff")), "x").unwrap();
     assert_eq!(listed(&folder, "").await, ["a/b"]);
     assert_eq!(folder.unfinished("").await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_pipe_is_no_object() {
+    let (root, folder) = folder();
+    let pipe = root.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_eq!(folder.get(&key("pipe"), 9).await.unwrap(), None);
+    assert_eq!(folder.head(&key("pipe")).await.unwrap(), None);
+    assert_eq!(listed(&folder, "").await, Vec::<String>::new());
 }
 
 #[tokio::test]

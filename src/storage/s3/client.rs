@@ -1,6 +1,6 @@
 //! The client of the SDK, as the configuration wants it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aws_config::BehaviorVersion;
 use aws_config::environment::region::EnvironmentVariableRegionProvider;
@@ -13,15 +13,17 @@ use aws_sdk_s3::config::{
     Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
     interceptors::InterceptorContext,
 };
-use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_http_client::{Builder, Connector};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::config::Config;
 use crate::error::{Error, Result};
+use crate::storage::local::describe;
 
 /// What is assumed of a store that is not AWS's own.
 const REGION_OF_OTHERS: &str = "us-east-1";
@@ -29,13 +31,15 @@ const REGION_OF_OTHERS: &str = "us-east-1";
 /// Credentials, and what the URL does not say, come from where all of AWS's programs take them.
 pub(super) async fn client(config: &Config) -> Result<Client> {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http_client(config)?)
         .timeout_config(timeouts(config))
         .retry_config(
             RetryConfig::standard()
                 .with_max_attempts(config.patience.attempts)
                 .with_initial_backoff(config.patience.backoff),
         );
+    if let Some(http) = http_client(config)? {
+        loader = loader.http_client(http);
+    }
     if let Some(profile) = &config.profile {
         loader = loader.profile_name(profile);
     }
@@ -108,40 +112,52 @@ impl ClassifyRetry for Conflict {
     }
 }
 
-/// Trusts the system's authorities, and that of `ca=` or `AWS_CA_BUNDLE`.
-fn http_client(config: &Config) -> Result<SharedHttpClient> {
+/// Trusts the system's authorities, and that of `ca=` or `AWS_CA_BUNDLE`. None: the SDK's own client does.
+fn http_client(config: &Config) -> Result<Option<SharedHttpClient>> {
     let bundle = std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty());
     let own = config.ca.clone().or_else(|| bundle.map(PathBuf::from));
     // the SDK's client takes for granted that there are some, and that each can be read
     let (readable, _) = RootCertStore::empty()
         .add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     let mut trusted = TrustStore::empty().with_native_roots(readable > 0);
-    if let Some(path) = own {
-        let failed = |problem: &str| {
-            Error::new(format!(
-                "could not read certificates from file \"{}\": {problem}",
-                path.display()
-            ))
-        };
-        let pem = std::fs::read(&path)
-            .map_err(|error| failed(&crate::storage::local::describe(&error)))?;
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(&pem) {
-            let certificate = certificate.map_err(|error| failed(&error.to_string()))?;
-            let added = roots.add(certificate);
-            added.map_err(|error| failed(&error.to_string()))?;
-        }
-        if roots.is_empty() {
-            return Err(failed("it holds none in the PEM format"));
-        }
-        trusted = trusted.with_pem_certificate(pem);
-    }
+    match own {
+        Some(path) => trusted.add_pem_certificate(read_certificates(&path)?),
+        None if readable > 0 => return Ok(None),
+        None => &mut trusted,
+    };
     let context = TlsContext::builder()
         .with_trust_store(trusted)
         .build()
         .map_err(|error| Error::new(format!("could not set up TLS: {error}")))?;
-    Ok(Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-        .tls_context(context)
-        .build_https())
+    let client = Builder::new().build_with_connector_fn(move |settings, components| {
+        let mut connector = Connector::builder()
+            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+            .tls_context(context.clone());
+        connector.set_connector_settings(settings.cloned());
+        connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+        connector.set_proxy_config(Some(ProxyConfig::from_env()));
+        connector.build()
+    });
+    Ok(Some(client))
+}
+
+/// A file of certificates, each of which can be read.
+fn read_certificates(path: &Path) -> Result<Vec<u8>> {
+    let failed = |problem: &str| {
+        Error::new(format!(
+            "could not read certificates from file \"{}\": {problem}",
+            path.display()
+        ))
+    };
+    let pem = std::fs::read(path).map_err(|error| failed(&describe(&error)))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| failed(&error.to_string()))?;
+        let added = roots.add(certificate);
+        added.map_err(|error| failed(&error.to_string()))?;
+    }
+    match roots.is_empty() {
+        true => Err(failed("it holds none in the PEM format")),
+        false => Ok(pem),
+    }
 }

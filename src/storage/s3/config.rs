@@ -66,7 +66,7 @@ pub(super) struct ObjectLock {
 }
 
 /// All parameters, for the message about another.
-const PARAMETERS: [&str; 14] = [
+pub(super) const PARAMETERS: [&str; 14] = [
     "endpoint",
     "region",
     "path-style",
@@ -120,7 +120,7 @@ impl Config {
                 connect: Duration::from_secs(10),
                 read: Duration::from_secs(60),
                 attempt: Duration::from_secs(300),
-                attempts: 7,
+                attempts: 10,
                 backoff: Duration::from_secs(1),
             },
             page: 1_000,
@@ -170,6 +170,9 @@ impl Config {
                 }
             }
         }
+        // at 32 KiB a second a large part takes longer than that
+        let slow = Duration::from_secs((config.part_size >> 15) as u64);
+        config.patience.attempt = config.patience.attempt.max(slow);
         config.object_lock = match (lock_mode, lock_days) {
             (None, None) => None,
             (Some(mode), Some(days)) => Some(ObjectLock { mode, days }),

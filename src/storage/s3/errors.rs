@@ -127,9 +127,10 @@ impl Failure {
             "SlowDown" | "ServiceUnavailable" | "TooManyRequests" => {
                 "the store is overloaded: try again later, or with a lower concurrency= in the URL"
             }
-            "NotImplemented" | "InvalidRequest" => {
-                "if the store does not know checksums of parts, add checksum=none to the URL"
+            "InvalidRequest" => {
+                "a bucket with object lock wants checksum=crc32 in the URL; some stores know no checksums, and want checksum=none"
             }
+            "NotImplemented" => "docs/s3.md says what a store must be able to do",
             "" if self.message.contains("credentials") => {
                 "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or add profile=NAME to the URL"
             }

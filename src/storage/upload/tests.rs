@@ -1,3 +1,5 @@
+mod counting;
+
 use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 
@@ -9,6 +11,7 @@ use crate::storage::conformance::pattern;
 use crate::storage::memory::{Memory, Moment, Operation, Span};
 use crate::storage::object::{Key, Limits, Storage};
 use crate::storage::write_error;
+use counting::Counting;
 
 const PART: usize = 16;
 const VOLUME: u64 = 3 * PART as u64;
@@ -241,4 +244,75 @@ fn it_works_on_the_threads_of_any_runtime() {
             .await
             .unwrap()
     });
+}
+
+/// An abort that never returns, as of a network that is gone.
+#[test]
+fn a_store_that_hangs_does_not_hold_up_a_drop() {
+    let counting = Counting::new(memory().limits());
+    counting.hang();
+    let mut writer = UploadWriter::new(Arc::new(counting.clone()), VOLUME, name).unwrap();
+    writer.write_all(&pattern(PART, 1)).unwrap();
+    drop(writer);
+    assert_eq!(counting.seen().completed, 0);
+}
+
+/// What goes over the network is counted and dropped; parts are clones of one buffer, so that neither
+/// the copying of 5 TB nor its memory is simulated, but every part, volume and reply is.
+#[test]
+fn five_terabytes_are_cut_as_a_store_takes_them() {
+    const TOTAL: u64 = 5_000_000_000_000;
+    let limits = Limits {
+        part_size: 8 << 20,
+        parts: 10_000,
+        concurrency: 4,
+    };
+    let part_size = limits.part_size as u64;
+    let volume_size = 10_000 * part_size;
+    let counting = Counting::new(limits);
+    let mut writer = UploadWriter::new(Arc::new(counting.clone()), volume_size, name).unwrap();
+    let part = Bytes::from(vec![0; limits.part_size]);
+    for _ in 0..TOTAL / part_size {
+        writer.write_bytes(part.clone()).unwrap();
+    }
+    let rest = (TOTAL % part_size) as usize;
+    writer.write_bytes(part.slice(..rest)).unwrap();
+    assert_eq!(writer.written(), TOTAL);
+    let volumes = writer.finish().unwrap();
+
+    let count = TOTAL.div_ceil(volume_size);
+    assert_eq!((count, volumes.len() as u64), (60, count));
+    let sizes = sizes(&volumes);
+    assert!(sizes[..59].iter().all(|size| *size == volume_size));
+    assert_eq!(sizes.iter().sum::<u64>(), TOTAL);
+    let seen = counting.seen();
+    assert_eq!(seen.parts, TOTAL.div_ceil(part_size));
+    assert_eq!((seen.completed, seen.bytes), (count, TOTAL));
+    assert_eq!(seen.last_part, 9_999);
+    assert!(seen.most_at_once <= limits.concurrency, "{seen:?}");
+}
+
+/// Copied from pieces, as the archive's writer gives them.
+#[test]
+fn no_more_buffers_than_parts_on_their_way_and_one() {
+    let limits = Limits {
+        part_size: 1 << 16,
+        parts: 100,
+        concurrency: 3,
+    };
+    let counting = Counting::new(limits);
+    let volume_size = 100 << 16;
+    let mut writer = UploadWriter::new(Arc::new(counting.clone()), volume_size, name).unwrap();
+    let piece = pattern(10_007, 1);
+    for _ in 0..5_000 {
+        writer.write_all(&piece).unwrap();
+    }
+    writer.finish().unwrap();
+    let seen = counting.seen();
+    assert_eq!(seen.bytes, 5_000 * 10_007);
+    assert!(seen.parts > 700);
+    assert!(
+        seen.most_at_once <= 3 && seen.buffers.len() <= 4,
+        "{seen:?}"
+    );
 }

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use crate::storage::s3::S3;
-use crate::storage::s3::config::{Checksum, Config, ObjectLock};
+use crate::storage::s3::config::{Checksum, Config, ObjectLock, PARAMETERS};
 
 fn error(url: &str) -> crate::Error {
     Config::parse(url).unwrap_err()
@@ -170,4 +170,12 @@ async fn certificates_are_read_at_once() {
     }
     let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     assert!(open("broken", Some(broken)).await.is_err());
+}
+
+#[test]
+fn the_documentation_has_every_parameter() {
+    let page = include_str!("../../../../docs/s3.md");
+    for name in PARAMETERS {
+        assert!(page.contains(&format!("| `{name}` |")), "{name}");
+    }
 }

@@ -58,15 +58,39 @@ async fn open(server: &Server, prefix: &str, parameters: &str) -> S3 {
     open_as(config(server, prefix, parameters), USER, PASSWORD).await
 }
 
-async fn subject() -> Subject {
+async fn subject() -> Option<Subject> {
     let server = Server::start().await;
-    Subject {
+    Some(Subject {
         storage: Arc::new(open(&server, "some/prefix", "").await),
         keep: Box::new(server),
-    }
+    })
 }
 
 conformance!(subject());
+
+/// Any store: `RDUMP_TEST_S3_URL`, with credentials where AWS's programs look for them. What the tests
+/// leave there is under the prefix `conformance-`.
+mod another {
+    use std::sync::Arc;
+
+    use super::super::S3;
+    use super::super::config::Config;
+    use crate::storage::conformance::{PAGE, Subject, conformance};
+
+    async fn subject() -> Option<Subject> {
+        let url = std::env::var("RDUMP_TEST_S3_URL").ok()?;
+        let mut config = Config::parse(&url).unwrap();
+        let prefix = format!("conformance-{:032x}/", rand::random::<u128>());
+        config.prefix.push_str(&prefix);
+        config.page = PAGE as i32;
+        Some(Subject {
+            storage: Arc::new(S3::with_config(config).await.unwrap()),
+            keep: Box::new(()),
+        })
+    }
+
+    conformance!(subject());
+}
 
 #[tokio::test]
 async fn a_prefix_hides_what_is_beside_it() {
@@ -193,6 +217,24 @@ async fn a_store_that_is_not_there_is_an_error() {
             && error.contains("refused"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn an_authority_of_its_own_is_trusted_where_it_is_given() {
+    let (server, certificate) = Server::with_tls().await;
+    let store = open(&server, "", "").await;
+    let error = store.list("", None).await.unwrap_err();
+    assert!(error.to_string().contains("certificate"), "{error}");
+    assert_eq!(
+        error.hint_text(),
+        Some("if the store has an authority of its own, add ca=FILE to the URL")
+    );
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), certificate).unwrap();
+    let parameter = format!("&ca={}", file.path().display());
+    let store = open(&server, "", &parameter).await;
+    let _ = store.create(&key("a"), "x".into()).await.unwrap();
+    assert_eq!(store.list("", None).await.unwrap().objects.len(), 1);
 }
 
 /// Written by a plain thread and read by others, with no buffer of all of it.

@@ -13,8 +13,11 @@ use s3s::dto::*;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, HttpRequest, S3, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{
+    AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader,
+};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 pub const USER: &str = "AKIDTEST";
 pub const PASSWORD: &str = "the-secret-of-the-tests";
@@ -69,7 +72,28 @@ impl Server {
         server
     }
 
+    /// With TLS, and the certificate that it has.
+    pub async fn with_tls() -> (Server, String) {
+        let name = "localhost".to_owned();
+        let certified = rcgen::generate_simple_self_signed([name]).unwrap();
+        let key = certified.signing_key.serialize_der().try_into().unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certified.cert.der().clone()], key)
+            .unwrap();
+        let server = Server::listen(Some(TlsAcceptor::from(Arc::new(config))));
+        std::fs::create_dir(server.store.root.join(BUCKET)).unwrap();
+        (server, certified.cert.pem())
+    }
+
     pub async fn without_bucket() -> Server {
+        Server::listen(None)
+    }
+
+    fn listen(tls: Option<TlsAcceptor>) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Store {
             files: FileSystem::new(folder.path()).unwrap(),
@@ -84,7 +108,11 @@ impl Server {
         let (faults, requests) = (Arc::default(), Arc::default());
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap();
+        let url = match tls {
+            None => format!("http://{address}"),
+            Some(_) => format!("https://localhost:{}", address.port()),
+        };
         let server = Server {
             url,
             store,
@@ -101,9 +129,16 @@ impl Server {
                 while let Ok((stream, _)) = listener.accept().await {
                     let (service, faults, requests) =
                         (service.clone(), faults.clone(), requests.clone());
+                    let tls = tls.clone();
                     tokio::spawn(async move {
-                        // a client that goes away
-                        let _ = serve(stream, &service, &faults, &requests).await;
+                        // clients that go away
+                        let _ = match tls {
+                            None => serve(stream, &service, &faults, &requests).await,
+                            Some(tls) => match tls.accept(stream).await {
+                                Ok(stream) => serve(stream, &service, &faults, &requests).await,
+                                Err(error) => Err(error),
+                            },
+                        };
                     });
                 }
             });
@@ -308,7 +343,7 @@ impl S3 for Shared {
 
 /// The requests of one connection, one after the other.
 async fn serve(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     service: &S3Service,
     faults: &Mutex<Vec<(Asks, Fault, usize)>>,
     requests: &Mutex<Vec<Asks>>,
@@ -375,6 +410,7 @@ async fn serve(
             if method != "HEAD" {
                 stream.write_all(body.as_bytes()).await?;
             }
+            stream.flush().await?;
             continue;
         }
         let mut request = HttpRequest::<()>::builder().method(method).uri(target);
@@ -416,10 +452,11 @@ async fn serve(
         if method != "HEAD" {
             stream.write_all(&body).await?;
         }
+        stream.flush().await?;
     }
 }
 
-async fn read_chunks(stream: &mut BufReader<TcpStream>) -> io::Result<Vec<u8>> {
+async fn read_chunks(stream: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     loop {
         let mut line = String::new();
