@@ -129,10 +129,11 @@ impl HistoryTable {
             true => statement,
             false => in_transaction(&statement),
         };
-        // as a name in text, which is not an error where nothing has it
+        // not by to_regclass: it may remember that nothing had the name when the transaction began
         let there = sql!(
-            "SELECT pg_catalog.to_regclass({}) IS NOT NULL AS there",
-            sql::literal(self.table(MIGRATIONS))
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace WHERE n.nspname OPERATOR(pg_catalog.=) {} AND c.relname OPERATOR(pg_catalog.=) {}) AS there",
+            sql::literal(&self.schema),
+            sql::literal(MIGRATIONS)
         );
         if !result(session, wrap(there)).await?.only()?.bool("there")? {
             return Ok(0);
@@ -190,7 +191,8 @@ async fn result(session: &mut Session, statements: BString) -> Result<crate::pos
 
 /// Settings are local to a transaction, so that a pooler hands them to nobody else.
 fn begin() -> BString {
-    let mut text = BString::from("BEGIN;\n");
+    // whatever the role or the database prefers: what others commit meanwhile is to be seen
+    let mut text = BString::from("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;\n");
     for (name, value) in SETTINGS {
         text.extend_from_slice(&set_local(name, value));
     }
