@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use clap::Args;
 
+use super::aftermath::Course;
 use super::interrupt::or_cancelled_if;
 use super::output::{OutputArguments, bytes, print_json};
 use super::targets::{Stored, Storing, describe, describe_set, end, outcome, store};
@@ -77,6 +78,7 @@ impl ClusterArguments {
         options: &Options,
         storing: Option<Storing>,
         scope_mark: String,
+        course: &mut Course,
         output: &OutputArguments,
     ) -> Result<()> {
         let scope = GlobalsScope {
@@ -94,13 +96,13 @@ impl ClusterArguments {
             let run = run_globals(connector.clone(), options, &scope, progress, &cancellation);
             let report = or_cancelled_if(connector, may_cancel, run).await;
             drop(watching);
-            let (report, stored) = store(storing, report, output, |report| Described {
+            let (report, stored) = store(storing, report, course, output, |report| Described {
                 content: Content::Globals,
                 ..describe(report, scope_mark)
             })
             .await?;
-            tell_globals(output, &report, stored.as_ref(), started);
-            return end(stored, output);
+            tell_globals(course, output, &report, stored.as_ref(), started);
+            return end(stored, course);
         }
         let cluster = ClusterOptions {
             globals: scope,
@@ -119,16 +121,17 @@ impl ClusterArguments {
         );
         let report = or_cancelled_if(connector, may_cancel, run).await;
         drop(watching);
-        let (report, stored) = store(storing, report, output, |report| {
+        let (report, stored) = store(storing, report, course, output, |report| {
             describe_set(report, scope_mark)
         })
         .await?;
-        tell_set(output, &report, stored.as_ref(), started);
-        end(stored, output)
+        tell_set(course, output, &report, stored.as_ref(), started);
+        end(stored, course)
     }
 }
 
 fn tell_globals(
+    course: &mut Course,
     output: &OutputArguments,
     report: &Report,
     stored: Option<&Stored>,
@@ -139,7 +142,7 @@ fn tell_globals(
     }
     let seconds = started.elapsed().as_secs_f64();
     if output.json {
-        print_json(&serde_json::json!({
+        course.summarise(serde_json::json!({
             "type": "summary",
             "outcome": outcome(stored),
             "repositories": stored.map(Stored::json),
@@ -155,7 +158,7 @@ fn tell_globals(
         }));
         return;
     }
-    output.say(&format!(
+    course.say(format!(
         "snapshot of the globals complete: {}, {} on disk, {seconds:.1} s",
         counted(report.summary.totals.entries, "entry", "entries"),
         bytes(report.summary.file_length),
@@ -163,6 +166,7 @@ fn tell_globals(
 }
 
 fn tell_set(
+    course: &mut Course,
     output: &OutputArguments,
     report: &SetReport,
     stored: Option<&Stored>,
@@ -195,7 +199,7 @@ fn tell_set(
                 "archive_bytes": member.length,
             }));
         }
-        print_json(&serde_json::json!({
+        course.summarise(serde_json::json!({
             "type": "summary",
             "outcome": outcome(stored),
             "repositories": stored.map(Stored::json),
@@ -213,7 +217,7 @@ fn tell_set(
         }));
         return;
     }
-    output.say(&format!(
+    course.say(format!(
         "snapshot of the globals and {} complete: {}, {} in {} on disk, {seconds:.1} s",
         counted(databases, "database", "databases"),
         counted(rows, "row", "rows"),

@@ -45,7 +45,20 @@ pub async fn or_cancelled_if<T>(
     // a run that writes a file waits here until that is gone
     drop(run);
     connector.cancel_all().await;
-    Err(Error::new("cancelled by a signal").outcome(Outcome::Signal(number)))
+    Err(cancelled(number))
+}
+
+/// Runs what asks no server of PostgreSQL to the end, or to a signal.
+pub async fn or_signalled<T>(run: impl Future<Output = Result<T>>) -> Result<T> {
+    let signal = signalled()?;
+    tokio::select! {
+        outcome = run => outcome,
+        number = signal => Err(cancelled(number)),
+    }
+}
+
+fn cancelled(number: u8) -> Error {
+    Error::new("cancelled by a signal").outcome(Outcome::Signal(number))
 }
 
 /// Watches from now on; comes to its end with the number of the first signal that ends a run.

@@ -1,5 +1,6 @@
 //! One file a subcommand: its arguments and a thin run. Errors are printed in one place, here.
 
+mod aftermath;
 mod archive;
 mod cluster;
 mod connection;
@@ -22,6 +23,7 @@ mod repository;
 mod restore;
 mod retention;
 mod roles;
+mod secret;
 mod selection;
 mod show;
 mod snapshot;
@@ -90,7 +92,8 @@ enum Command {
 
 /// Parses, runs, prints the error; the process's exit code.
 pub fn main() -> ExitCode {
-    let matches = match Arguments::command().try_get_matches() {
+    let command = without_empty_variables(Arguments::command());
+    let matches = match command.try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {
             // clap knows whether it is help for stdout or a mistake for stderr
@@ -106,6 +109,21 @@ pub fn main() -> ExitCode {
         .map_err(|error| Error::usage(error.to_string()))
         .and_then(|arguments| run(arguments.command));
     ending(outcome.and_then(|()| output::check_printed()))
+}
+
+/// A variable that is empty, as `RDUMP_KEEP_LAST=` in a file of variables makes it, is one that is not
+/// given.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |argument: &clap::Arg| {
+        let value = argument.get_env().and_then(std::env::var_os);
+        value.is_some_and(|value| value.is_empty())
+    };
+    command
+        .mut_args(|argument| match is_empty(&argument) {
+            true => argument.env(clap::builder::Resettable::Reset),
+            false => argument,
+        })
+        .mut_subcommands(without_empty_variables)
 }
 
 fn ending(outcome: Result<()>) -> ExitCode {

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::aftermath::{AftermathArguments, Course};
 use super::cluster::ClusterArguments;
 use super::connection::ConnectionArguments;
 use super::filters::FilterArguments;
 use super::inputs;
-use super::interrupt::or_cancelled_if;
+use super::interrupt::{or_cancelled_if, or_signalled};
 use super::keys::EncryptionArguments;
-use super::output::{OutputArguments, bytes, print_json};
+use super::output::{OutputArguments, bytes};
 use super::targets::{Stored, TargetArguments, describe, end, outcome, scope_mark, store};
 use crate::archive::Codec;
 use crate::error::{Error, Result};
@@ -66,11 +67,21 @@ pub struct Arguments {
     #[command(flatten)]
     connection: ConnectionArguments,
     #[command(flatten)]
+    aftermath: AftermathArguments,
+    #[command(flatten)]
     output: OutputArguments,
 }
 
 impl Arguments {
-    pub async fn run(mut self) -> Result<()> {
+    pub async fn run(self) -> Result<()> {
+        let aftermath = self.aftermath.prepare()?;
+        let output = self.output;
+        let mut course = Course::begun("snapshot");
+        let outcome = self.take(&mut course).await;
+        aftermath.follow(course, outcome, &output).await
+    }
+
+    async fn take(mut self, course: &mut Course) -> Result<()> {
         if self.connection.dbname.is_none() {
             self.connection.dbname = self.database.take();
         }
@@ -105,6 +116,16 @@ impl Arguments {
         }
         self.cluster.check(&options)?;
         let connector = self.connection.connector()?;
+        let usual_label = match self.cluster.is_given() {
+            true => &b"server"[..],
+            false => connector.target().database(),
+        };
+        // to a file anything goes
+        match self.targets.label(usual_label) {
+            Ok(label) => course.set_label(&label),
+            Err(error) if self.file.is_none() => return Err(error),
+            Err(_) => {}
+        }
         let storing = match &self.file {
             Some(_) if to_stdout => None,
             Some(file) => {
@@ -112,14 +133,9 @@ impl Arguments {
                 None
             }
             None => {
-                let label = match self.cluster.is_given() {
-                    true => &b"server"[..],
-                    false => connector.target().database(),
-                };
-                let storing = self
-                    .targets
-                    .begin(label, options.encryption.as_deref(), &self.output)
-                    .await?;
+                let encryption = options.encryption.as_deref();
+                let beginning = self.targets.begin(course, encryption, &self.output);
+                let storing = or_signalled(beginning).await?;
                 options.output = Output::Repositories(Arc::clone(&storing.targets));
                 Some(storing)
             }
@@ -129,7 +145,7 @@ impl Arguments {
         if self.cluster.is_given() {
             return self
                 .cluster
-                .run(&connector, &options, storing, scope, &self.output)
+                .run(&connector, &options, storing, scope, course, &self.output)
                 .await;
         }
         let progress = self.output.progress();
@@ -147,21 +163,27 @@ impl Arguments {
         )
         .await;
         drop(watching);
-        let (report, stored) = store(storing, report, &self.output, |report| {
+        let (report, stored) = store(storing, report, course, &self.output, |report| {
             describe(report, scope)
         })
         .await?;
-        self.tell(&report, stored.as_ref(), started.elapsed());
-        end(stored, &self.output)
+        self.tell(&report, stored.as_ref(), started.elapsed(), course);
+        end(stored, course)
     }
 
-    fn tell(&self, report: &Report, stored: Option<&Stored>, elapsed: Duration) {
+    fn tell(
+        &self,
+        report: &Report,
+        stored: Option<&Stored>,
+        elapsed: Duration,
+        course: &mut Course,
+    ) {
         for warning in &report.warnings {
             self.output.warn(warning);
         }
         let totals = &report.summary.totals;
         if self.output.json {
-            print_json(&serde_json::json!({
+            course.summarise(serde_json::json!({
                 "type": "summary",
                 "outcome": outcome(stored),
                 "repositories": stored.map(Stored::json),
@@ -179,7 +201,7 @@ impl Arguments {
                 "seconds": elapsed.as_secs_f64(),
             }));
         } else {
-            self.output.say(&format!(
+            course.say(format!(
                 "{}snapshot of {} complete: {}, {}, {} in {} on disk, {:.1} s",
                 if report.summary.is_encrypted() {
                     "encrypted "

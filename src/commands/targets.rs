@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::aftermath::Course;
 use super::output::{OutputArguments, print_error};
 use super::prune::prune_after;
 use super::retention::RetentionArguments;
@@ -40,6 +41,8 @@ pub struct TargetArguments {
 /// A run that stores an archive, in all repositories that could be opened.
 pub struct Storing {
     pub targets: Arc<Targets>,
+    /// Which of the run's repositories each target is.
+    positions: Vec<usize>,
     run: Run,
     run_id: RunId,
     tags: BTreeMap<String, String>,
@@ -50,28 +53,38 @@ pub struct Storing {
 }
 
 impl TargetArguments {
+    /// What archives are called, unless it was said otherwise.
+    pub fn label(&self, usual: &[u8]) -> Result<Label> {
+        Label::new(self.label.as_deref().map_or(usual, str::as_bytes))
+    }
+
     /// Takes a name in every repository. Fails if that is possible in none.
     pub async fn begin(
         &self,
-        usual_label: &[u8],
+        course: &mut Course,
         encryption: Option<&Encryption>,
         output: &OutputArguments,
     ) -> Result<Storing> {
-        let label = match &self.label {
-            Some(label) => Label::new(label.as_bytes())?,
-            None => Label::new(usual_label)?,
-        };
+        let label = course.label()?.clone();
         let rules = self.retention.rules()?;
         let tags = self.tag.iter().map(|tag| parse_tag(tag));
         let tags = tags.collect::<Result<BTreeMap<_, _>>>()?;
-        let run_id = RunId::random();
+        let run_id = course.run.clone();
         let urls = self.repo.iter().flat_map(|value| value.lines());
         let urls: Vec<&str> = urls.map(str::trim).filter(|url| !url.is_empty()).collect();
-        let (mut targets, mut failed) = (Vec::new(), Vec::new());
+        let (mut targets, mut positions, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for url in &urls {
+            let position = course.add_repository(&without_secrets(url));
             match begin_one(url, &label, &run_id, encryption, output).await {
-                Ok(target) => targets.push(target),
-                Err(error) => failed.push(error),
+                Ok(target) => {
+                    course.opened(position, target.repository());
+                    targets.push(target);
+                    positions.push(position);
+                }
+                Err(error) => {
+                    course.failed_at(position, &error);
+                    failed.push(error);
+                }
             }
         }
         if targets.is_empty() {
@@ -89,6 +102,7 @@ impl TargetArguments {
         run.label = Some(label.to_string());
         Ok(Storing {
             targets: Arc::new(Targets::new(targets)),
+            positions,
             run,
             run_id,
             tags,
@@ -97,6 +111,17 @@ impl TargetArguments {
             rules,
         })
     }
+}
+
+/// An address without the user and the parameters that it may have.
+fn without_secrets(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = host.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{path}")
 }
 
 async fn begin_one(
@@ -125,14 +150,15 @@ async fn begin_one(
 
 impl Storing {
     /// Notes the failure in every repository, and gives it back.
-    pub async fn failed(mut self, error: Error) -> Error {
+    pub async fn failed(mut self, error: Error, course: &mut Course) -> Error {
         self.targets.give_up().await;
         let run = self
             .run
             .clone()
             .ended(&Err::<(), _>(Error::new(error.to_string())));
-        for target in self.targets.targets() {
+        for (target, position) in self.targets.targets().iter().zip(&self.positions) {
             if let Err(unrecorded) = target.repository().record(&run).await {
+                course.failed_at(*position, &unrecorded);
                 self.failed.push(unrecorded);
             }
         }
@@ -143,11 +169,18 @@ impl Storing {
     }
 
     /// Commits; what came of each repository.
-    pub async fn commit(mut self, mut described: Described, output: &OutputArguments) -> Stored {
+    pub async fn commit(
+        mut self,
+        mut described: Described,
+        course: &mut Course,
+        output: &OutputArguments,
+    ) -> Stored {
         described.tags = std::mem::take(&mut self.tags);
         let arrived = self.targets.commit(&described).await;
         let mut stored = Vec::new();
-        for (target, Arrived { name, outcome, .. }) in self.targets.targets().iter().zip(arrived) {
+        let mut committed = Vec::new();
+        let targets = self.targets.targets().iter().zip(&self.positions);
+        for ((target, position), Arrived { name, outcome, .. }) in targets.zip(arrived) {
             let mut run = self.run.clone().of_archive(&name).ended(&outcome);
             if let Ok(manifest) = &outcome {
                 run.size = Some(manifest.size);
@@ -156,22 +189,31 @@ impl Storing {
                 run.tables = Some(manifest.tables);
             }
             let recorded = target.repository().record(&run).await;
-            match outcome {
+            let failure = match outcome {
                 Ok(manifest) => {
-                    if let Err(error) = recorded {
-                        self.failed.push(error.context("recording the run"));
-                    }
+                    course.stored_at(*position, &manifest.name);
+                    committed.push(*position);
                     stored.push((target.repository().clone(), manifest));
+                    recorded
+                        .err()
+                        .map(|error| error.context("recording the run"))
                 }
-                Err(error) => self.failed.push(error),
+                Err(error) => Some(error),
+            };
+            if let Some(error) = failure {
+                course.failed_at(*position, &error);
+                self.failed.push(error);
             }
         }
         let mut pruned = 0;
-        for (repository, manifest) in &stored {
+        for ((repository, manifest), position) in stored.iter().zip(committed) {
             let Some(rules) = &self.rules else { break };
             match prune_after(repository, &manifest.name.label(), rules, output).await {
                 Ok(count) => pruned += count,
-                Err(error) => self.failed.push(error),
+                Err(error) => {
+                    course.failed_at(position, &error);
+                    self.failed.push(error);
+                }
             }
         }
         Stored {
@@ -208,13 +250,13 @@ impl Stored {
         })
     }
 
-    pub fn tell(&self, output: &OutputArguments) {
+    fn tell(&self, course: &mut Course) {
         for (repository, manifest) in &self.stored {
-            output.say(&format!("stored as {} in {repository}", manifest.name));
+            course.say(format!("stored as {} in {repository}", manifest.name));
         }
         if self.pruned > 0 {
             let archives = counted(self.pruned as u64, "older archive", "older archives");
-            output.say(&format!("{archives} removed by rule"));
+            course.say(format!("{archives} removed by rule"));
         }
     }
 
@@ -312,17 +354,22 @@ pub fn describe_set(report: &SetReport, scope: String) -> Described {
 pub async fn store<R>(
     storing: Option<Storing>,
     report: Result<R>,
+    course: &mut Course,
     output: &OutputArguments,
     describe: impl FnOnce(&R) -> Described,
 ) -> Result<(R, Option<Stored>)> {
-    match (storing, report) {
-        (None, report) => Ok((report?, None)),
-        (Some(storing), Err(error)) => Err(storing.failed(error).await),
-        (Some(storing), Ok(report)) => {
-            let stored = storing.commit(describe(&report), output).await;
-            Ok((report, Some(stored)))
-        }
-    }
+    let (report, storing) = match (report, storing) {
+        (Err(error), Some(storing)) => return Err(storing.failed(error, course).await),
+        (Err(error), None) => return Err(error),
+        (Ok(report), storing) => (report, storing),
+    };
+    let described = describe(&report);
+    course.describe(&described);
+    let stored = match storing {
+        Some(storing) => Some(storing.commit(described, course, output).await),
+        None => None,
+    };
+    Ok((report, stored))
 }
 
 /// As summaries have it.
@@ -335,11 +382,11 @@ pub fn outcome(stored: Option<&Stored>) -> &'static str {
 }
 
 /// What is said last of a run that stored an archive.
-pub fn end(stored: Option<Stored>, output: &OutputArguments) -> Result<()> {
+pub fn end(stored: Option<Stored>, course: &mut Course) -> Result<()> {
     match stored {
         None => Ok(()),
         Some(stored) => {
-            stored.tell(output);
+            stored.tell(course);
             stored.into_result()
         }
     }

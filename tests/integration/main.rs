@@ -37,6 +37,7 @@ mod repository;
 mod restore_flags;
 mod role_maps;
 mod round_trip;
+mod scheduled;
 mod script;
 mod secrets;
 mod sets;
