@@ -302,3 +302,17 @@ fn a_passphrase_opens_the_same_key() {
     let key = age::decrypt(&passphrase, envelope).unwrap();
     assert_eq!(key, archive_key(&forgery, &identity()));
 }
+
+/// Keys may be set in the environment for all runs.
+#[test]
+fn an_archive_in_clear_is_read_whatever_keys_are_given() {
+    let bytes = Sample::default().write().unwrap();
+    let keys = Keys::none().with_identity(Identity::generate());
+    assert!(read_random(&bytes, &keys).2.is_ok());
+    assert!(read_stream(&bytes, &keys).2.is_ok());
+    assert!(
+        verify_file_with(&bytes[..], &keys, true)
+            .unwrap()
+            .is_sound()
+    );
+}
