@@ -316,3 +316,28 @@ fn an_archive_in_clear_is_read_whatever_keys_are_given() {
             .is_sound()
     );
 }
+
+/// What the mutations above are worth: without encryption, one of them comes through.
+#[test]
+fn a_forger_changes_rows_of_an_archive_in_clear() {
+    let sample = Sample {
+        codec: Codec::None,
+        ..Sample::default()
+    };
+    let bytes = sample.write().unwrap();
+    let original = read_stream(&bytes, &Keys::none());
+    let mut forgery = Forgery::of(&bytes);
+    let data = forgery
+        .blocks
+        .iter_mut()
+        .find(|(block, _)| block.kind == BlockKind::Data);
+    data.unwrap().1[3] ^= 1;
+    let forged = forgery.write();
+    for found in [
+        read_stream(&forged, &Keys::none()),
+        read_random(&forged, &Keys::none()),
+    ] {
+        assert!(found.2.is_ok(), "{:?}", found.2);
+        assert_ne!(found.1, original.1);
+    }
+}
