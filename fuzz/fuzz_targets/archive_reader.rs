@@ -5,13 +5,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use rdump::archive::{Incoming, RandomReader, SetReader, StreamReader, open_stream};
+use rdump::archive::{Incoming, Keys, RandomReader, SetReader, StreamReader, open_stream};
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = stream(bytes);
     let _ = random(bytes);
     let _ = set(bytes);
     let _ = set_as_stream(bytes);
+    encrypted(bytes);
     for deep in [false, true] {
         if let Ok(report) = rdump::proof::verify_file(bytes, deep) {
             for finding in report.findings {
@@ -20,6 +21,20 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
 });
+
+/// With a key, envelopes are looked into.
+fn encrypted(bytes: &[u8]) {
+    let identity = include_str!("../../fixtures/encrypted/identity.txt")
+        .lines()
+        .last()
+        .and_then(|line| line.parse().ok());
+    let Some(identity) = identity else {
+        panic!("no identity in the fixture");
+    };
+    let keys = Keys::none().with_identity(identity);
+    let _ = RandomReader::open_with(bytes, &keys).map(drop);
+    let _ = StreamReader::open_with(bytes, &keys).map(drop);
+}
 
 fn stream(bytes: &[u8]) -> rdump::Result<()> {
     let mut reader = StreamReader::open(bytes)?;

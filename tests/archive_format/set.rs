@@ -470,3 +470,44 @@ fn of_a_set_all_members_are_encrypted_or_none_is() {
         assert_eq!(set.add(&header, &summary).is_ok(), number == 0);
     }
 }
+
+/// Of damage by chance all that is sound can still be read.
+#[test]
+fn behind_a_damaged_first_member_the_others_open() {
+    let (keys, encryption) = keys_and_encryption();
+    let mut bytes = write_encrypted(1, &encryption);
+    let members = SetReader::open(&bytes[..]).unwrap().members().to_vec();
+    bytes[members[0].offset as usize + 60] ^= 1;
+    let set = SetReader::open_with(&bytes[..], keys).unwrap();
+    assert!(set.open_member(&set.members()[0]).is_err());
+    for (member, name) in set.members().iter().zip(NAMES).skip(1) {
+        assert_eq!(member.name, name);
+        assert!(set.open_member(member).unwrap().entries().is_ok());
+    }
+}
+
+/// Somebody without the key can write an archive that is not encrypted.
+#[test]
+fn an_archive_in_clear_is_no_member_of_an_encrypted_set() {
+    let (keys, encryption) = keys_and_encryption();
+    let (sealed, clear) = (pieces(&write_encrypted(1, &encryption)), pieces(&write(1)));
+    for at in [1, 2, 3] {
+        let mut mixed = sealed.clone();
+        mixed[at] = clear[at].clone();
+        let mixed = mixed.concat();
+        let Incoming::Set(mut set) = open_stream_with(&mixed[..], keys.clone()).unwrap() else {
+            panic!("this is a set");
+        };
+        let mut read = 0;
+        let error = loop {
+            match set.next_member() {
+                Ok(Some(member)) => set.end_member(member).unwrap(),
+                Ok(None) => panic!("member {at}"),
+                Err(error) => break error.to_string(),
+            }
+            read += 1;
+        };
+        assert!(error.contains("do not go together"), "{error}");
+        assert_eq!(read, at.saturating_sub(1).max(1), "member {at}");
+    }
+}

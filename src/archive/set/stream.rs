@@ -163,7 +163,12 @@ impl<R: Read> SetStreamReader<R> {
             .members
             .iter()
             .any(|member| member.name == header.database);
-        if out_of_place || repeated {
+        // what comes of a stream is restored at once, so not only the index shall tell
+        let mixed = self
+            .members
+            .iter()
+            .any(|member| member.encrypted != header.is_encrypted());
+        if out_of_place || repeated || mixed {
             return Err(damaged("its members do not go together"));
         }
         self.open = Some(offset);
