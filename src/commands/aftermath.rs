@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::interrupt::signalled;
-use super::output::{OutputArguments, print_json};
+use super::output::{OutputArguments, print_json, tell};
 use super::secret::{self, Concealed};
 use crate::error::{Error, Outcome, Result};
 use crate::postgres::Connector;
@@ -100,6 +100,9 @@ impl AftermathArguments {
         };
         let target = resolve(&flags, &Environment::of_process())
             .map_err(|error| error.context("--history-db"))?;
+        for warning in target.warnings() {
+            tell(format_args!("warning: {warning}"));
+        }
         Ok(HistoryTable::new(
             Connector::new(target),
             &*self.history_schema,

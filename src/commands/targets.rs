@@ -391,3 +391,24 @@ pub fn end(stored: Option<Stored>, course: &mut Course) -> Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::without_secrets;
+
+    #[test]
+    fn addresses_are_told_without_secrets() {
+        for (url, told) in [
+            ("/srv/backups?x", "/srv/backups?x"),
+            ("file:///srv/a@b", "file:///srv/a@b"),
+            ("s3://bucket/shop?key=secret#x", "s3://bucket/shop"),
+            ("s3://key:secr@t@bucket", "s3://bucket"),
+            (
+                "s3://key:secret@host:9000/bucket/a@b?x=/@y",
+                "s3://host:9000/bucket/a@b",
+            ),
+        ] {
+            assert_eq!(without_secrets(url), told);
+        }
+    }
+}

@@ -17,7 +17,12 @@ pub struct Hook {
 
 impl Hook {
     pub fn start() -> Hook {
-        Hook::listen(None)
+        Hook::listen(None, true)
+    }
+
+    /// One that takes everything and answers nothing.
+    pub fn start_silent() -> Hook {
+        Hook::listen(None, false)
     }
 
     /// One whose certificate a CA of its own signed; the CA's certificate, in a file.
@@ -40,19 +45,25 @@ impl Hook {
             .with_no_client_auth()
             .with_single_cert(vec![own.der().clone()], private.expect("a key"))
             .expect("a configuration");
-        (Hook::listen(Some(Arc::new(config))), file)
+        (Hook::listen(Some(Arc::new(config)), true), file)
     }
 
-    fn listen(tls: Option<Arc<ServerConfig>>) -> Hook {
+    fn listen(tls: Option<Arc<ServerConfig>>, answers: bool) -> Hook {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let scheme = if tls.is_some() { "https" } else { "http" };
         let bodies = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&bodies);
         std::thread::spawn(move || {
+            let mut open = Vec::new();
             for stream in listener.incoming() {
                 let stream = stream.expect("a connection");
                 match &tls {
+                    None if !answers => {
+                        let mut silent = stream.try_clone().expect("a connection");
+                        open.push(stream);
+                        note(&mut silent, &seen);
+                    }
                     None => answer(stream, &seen),
                     Some(config) => {
                         let connection = ServerConnection::new(Arc::clone(config));
@@ -85,6 +96,14 @@ impl Hook {
 
 /// A client that does not trust us hangs up.
 fn answer(mut stream: impl Read + Write, bodies: &Mutex<Vec<serde_json::Value>>) {
+    if note(&mut stream, bodies) {
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        let _ = stream.write_all(answer).and_then(|()| stream.flush());
+    }
+}
+
+/// Whether a whole request came.
+fn note(stream: &mut impl Read, bodies: &Mutex<Vec<serde_json::Value>>) -> bool {
     let mut bytes = Vec::new();
     let mut part = [0; 4096];
     while let Ok(length @ 1..) = stream.read(&mut part) {
@@ -105,9 +124,8 @@ fn answer(mut stream: impl Read + Write, bodies: &Mutex<Vec<serde_json::Value>>)
         {
             let body = serde_json::from_str(body).expect("JSON");
             bodies.lock().expect("bodies").push(body);
-            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-            let _ = stream.write_all(answer).and_then(|()| stream.flush());
-            return;
+            return true;
         }
     }
+    false
 }

@@ -393,6 +393,34 @@ fn a_signal_is_told() {
     );
 }
 
+/// Whoever ends a run that has its archive does not wait for a server that says nothing.
+#[test]
+fn a_signal_ends_the_telling() {
+    let schedule = Schedule::new("scheduled_silent");
+    let place = Place::new();
+    let hook = Hook::start_silent();
+    let child = schedule
+        .command(&[&place.url])
+        .env("RDUMP_WEBHOOK_URL", hook.url(CANARY))
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starting rdump");
+    let mut posted = Vec::new();
+    wait_for("rdump posts", 30, || {
+        posted.extend(hook.take());
+        !posted.is_empty()
+    });
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGTERM) }, 0);
+    let ended = child.wait_with_output().expect("waiting for rdump");
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(0), "{stderr}");
+    let warning = "warning: the webhook at 127.0.0.1 was not told: given up at a signal\n";
+    assert!(stderr.contains(warning), "{stderr}");
+    assert_eq!(place.archives().len(), 1);
+}
+
 #[test]
 fn a_webhook_may_have_a_certificate_of_a_private_authority() {
     let schedule = Schedule::new("scheduled_tls");
