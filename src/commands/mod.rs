@@ -26,6 +26,8 @@ mod snapshot;
 mod sql;
 mod sweep;
 mod targets;
+mod test;
+mod test_report;
 mod transactions;
 mod verify;
 
@@ -74,6 +76,7 @@ enum Command {
     Tag(marks::Tag),
     Prune(prune::Arguments),
     Sweep(sweep::Arguments),
+    Test(Box<test::Arguments>),
     /// List the runs that worked on a repository, failed ones too
     History(history::Arguments),
     /// Show the whole cycle on a disposable server
@@ -132,6 +135,7 @@ fn run(command: Command) -> Result<()> {
             Command::Tag(arguments) => arguments.run().await,
             Command::Prune(arguments) => arguments.run().await,
             Command::Sweep(arguments) => arguments.run().await,
+            Command::Test(arguments) => arguments.run().await,
             Command::History(arguments) => arguments.run().await,
             Command::Demo(arguments) => arguments.run().await,
             Command::Show(arguments) => arguments.run().await,
