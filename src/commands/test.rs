@@ -183,14 +183,14 @@ impl Arguments {
         let begin = |phase: Phase| -> Arc<Progress> {
             let progress = self.output.progress();
             let doing = match phase {
-                Phase::Restore => "restoring",
-                Phase::Proof => "comparing",
-                Phase::Assertions => "asserting",
+                Phase::Restore => Some("restoring"),
+                Phase::Proof => Some("comparing"),
+                Phase::Assertions => None,
             };
             let mut watching = watching.lock().unwrap_or_else(PoisonError::into_inner);
             // the one before ends first
             drop(watching.take());
-            *watching = Some(self.output.watch(Arc::clone(&progress), doing));
+            *watching = doing.map(|doing| self.output.watch(Arc::clone(&progress), doing));
             progress
         };
         let tested = {
@@ -201,6 +201,9 @@ impl Arguments {
             }
         };
         drop(watching);
+        if tested.is_err() {
+            server.cancel().await;
+        }
         if let Some(name) = server.scratch().filter(|_| self.keep) {
             self.output
                 .say(&format!("the database of the test stays: {name}"));

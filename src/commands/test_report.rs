@@ -100,8 +100,8 @@ fn lines(report: &Report) -> Vec<(&'static str, String)> {
             ),
         ),
     ];
-    if let Some(database) = &report.database {
-        lines.push(("database", database.clone()));
+    if !report.databases.is_empty() {
+        lines.push(("restored as", report.databases.join(", ")));
     }
     let seconds = &report.seconds;
     lines.push(("start", format!("{:.1} s", seconds.start)));

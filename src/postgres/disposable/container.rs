@@ -26,7 +26,12 @@ pub(super) async fn start(
     major: u32,
     progress: &mut (dyn FnMut(&str) + Send),
 ) -> Result<DisposableServer> {
-    answers().await?;
+    answers().await.map_err(|error| {
+        Error::new(format!(
+            "no PostgreSQL programs on this machine, and {error}"
+        ))
+        .hint("install PostgreSQL's server package, or start Docker")
+    })?;
     ensure_image(major, progress).await?;
     let name = unique_name();
     let watchdog = Watchdog::spawn("", r#"docker rm -f -v "$1""#, [&name], None)?;
@@ -44,7 +49,9 @@ pub(super) async fn start_isolated(
     image: Option<&str>,
     progress: &mut (dyn FnMut(&str) + Send),
 ) -> Result<DisposableServer> {
-    answers().await?;
+    answers()
+        .await
+        .map_err(|error| error.hint("start Docker"))?;
     let image = match image {
         Some(image) => {
             ensure_named_image(image, progress).await?;
@@ -72,12 +79,7 @@ async fn answers() -> Result<()> {
     docker(["version", "--format", "{{.Server.Version}}"], &[])
         .await
         .map(drop)
-        .map_err(|error| {
-            Error::new(format!(
-                "no PostgreSQL programs on this machine, and Docker does not answer: {error}"
-            ))
-            .hint("install PostgreSQL's server package, or start Docker")
-        })
+        .map_err(|error| Error::new(format!("Docker does not answer: {error}")))
 }
 
 async fn run(
@@ -93,7 +95,8 @@ async fn run(
             "--network".to_owned(),
             "none".to_owned(),
             "--volume".to_owned(),
-            format!("{}:/var/run/postgresql", folder.display()),
+            // z: SELinux, where there is one, lets the container in
+            format!("{}:/var/run/postgresql:z", folder.display()),
         ],
     };
     let mut arguments = vec![

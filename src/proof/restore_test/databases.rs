@@ -9,19 +9,28 @@ use super::report::Restored;
 use super::server::drawn_name;
 use super::subject::{Member, Skipped};
 use super::{Options, Report, Server, Subject, restore_options};
-use crate::error::{Error, Result, ResultExt, SqlState};
+use crate::error::{Error, Kind, Result, ResultExt, SqlState};
+use crate::postgres::Connector;
 use crate::report::Progress;
-use crate::restore::{self, Selection, run_any};
+use crate::restore::{self, Choice, Selection, run_any};
 use crate::sql;
 
 /// Databases that a new server has.
 const ALWAYS_THERE: [&str; 3] = ["postgres", "template0", "template1"];
 
 pub struct Made {
-    /// The one that was restored into. None: those of a set, by their own names, or none.
-    pub database: Option<BString>,
+    /// Of each member the database that it was restored into. None: globals, or nowhere.
+    pub databases: Vec<Option<BString>>,
     pub restored: Restored,
     pub took: Duration,
+}
+
+/// What a restore is made from, and told to.
+struct Restoring<'a> {
+    server: &'a Server,
+    subject: &'a Subject,
+    options: &'a Options,
+    progress: Arc<Progress>,
 }
 
 pub async fn restore(
@@ -33,87 +42,188 @@ pub async fn restore(
     progress: Arc<Progress>,
 ) -> Result<Made> {
     let begun = Instant::now();
-    let (database, entries, connections) = match subject.database() {
+    let restoring = Restoring {
+        server,
+        subject,
+        options,
+        progress: Arc::clone(&progress),
+    };
+    let (databases, entries, connections) = match subject.database() {
         Some(member) => {
-            let (name, own) =
-                one(server, subject, member, skipped, options, report, &progress).await?;
+            let (name, own) = restoring.one(member, skipped, report).await?;
             report.take_failures(&own.failures, None);
             report.warnings.extend(own.warnings);
-            (Some(name), own.entries, own.connections)
+            (vec![Some(name)], own.entries, own.connections)
         }
-        None => {
-            let (entries, connections) = all(server, subject, options, report, &progress).await?;
-            (None, entries, connections)
-        }
+        None => restoring.all(report).await?,
     };
     let took = begun.elapsed();
     let counts = progress.counts();
     let restored = Restored::new(entries as u64, counts.rows, counts.bytes, connections, took);
     Ok(Made {
-        database,
+        databases,
         restored,
         took,
     })
 }
 
-/// Into a database of its own name, with what is set for it, where that is free.
-async fn one(
-    server: &Server,
-    subject: &Subject,
-    member: &Member,
-    skipped: &Skipped,
-    options: &Options,
-    report: &mut Report,
-    progress: &Arc<Progress>,
-) -> Result<(BString, restore::Report)> {
-    let own_name = member.header.database.clone();
-    let name = match server.scratch() {
-        Some(name) => name.clone(),
-        None if ALWAYS_THERE.iter().any(|there| own_name == *there) => drawn_name(),
-        None => own_name.clone(),
-    };
-    let mut restoring = restore_options(options);
-    restoring.selection = selection(member, skipped, options);
-    restoring.create_database = member.entries.iter().any(|e| e.kind == "DATABASE");
-    restoring.database_name = (name != own_name).then(|| name.clone());
-    if restoring.create_database {
-        let outcome = run_one(server.connector(), subject, restoring.clone(), progress).await;
-        match outcome {
-            Err(error) if is_about_locale(&error) => report.warnings.push(format!(
-                "the server has not the locale of the database: it was made with locale C, in which texts are ordered otherwise ({error})"
-            )),
-            outcome => return Ok((name, outcome?)),
+impl Restoring<'_> {
+    /// Into a database of its own name, with what is set for it, where that is free.
+    async fn one(
+        &self,
+        member: &Member,
+        skipped: &Skipped,
+        report: &mut Report,
+    ) -> Result<(BString, restore::Report)> {
+        let own_name = member.header.database.clone();
+        let name = match self.server.scratch() {
+            Some(name) => name.clone(),
+            None if ALWAYS_THERE.iter().any(|there| own_name == *there) => drawn_name(),
+            None => own_name.clone(),
+        };
+        let mut options = restore_options(self.options);
+        options.selection = selection(member, skipped, self.options);
+        options.create_database = member.entries.iter().any(|e| e.kind == "DATABASE");
+        options.database_name = (name != own_name).then(|| name.clone());
+        if options.create_database {
+            let connector = self.server.connector();
+            let outcome = self.run(connector, &self.subject.choice, options.clone());
+            match outcome.await {
+                Err(error) if is_about_locale(&error) => report.warnings.push(other_locale(&error)),
+                outcome => return Ok((name, outcome?)),
+            }
+        }
+        options.create_database = false;
+        options.database_name = None;
+        self.into_plain(member, &self.subject.choice, options).await
+    }
+
+    /// Into a database without a locale, and not under the archive's name: what is set for that is not
+    /// restored either.
+    async fn into_plain(
+        &self,
+        member: &Member,
+        choice: &Choice,
+        options: restore::Options,
+    ) -> Result<(BString, restore::Report)> {
+        let name = self.server.scratch().cloned().unwrap_or_else(drawn_name);
+        let mut session = self.server.connector().open().await?;
+        let create = sql!(
+            "CREATE DATABASE {} TEMPLATE template0 ENCODING {} LOCALE 'C'",
+            sql::identifier(&name),
+            sql::literal(&member.header.encoding)
+        );
+        let created = session.execute(create).await;
+        created.context("creating a database for the test")?;
+        session.close().await;
+        let connector = self.server.connector().with_database(name.clone());
+        let own = self.run(&connector, choice, options).await?;
+        Ok((name, own))
+    }
+
+    async fn run(
+        &self,
+        connector: &Connector,
+        choice: &Choice,
+        options: restore::Options,
+    ) -> Result<restore::Report> {
+        let progress = Arc::clone(&self.progress);
+        let input = self.subject.input.clone();
+        let restored = run_any(connector.clone(), input, choice, options, progress).await;
+        match restored.map_err(not_ready)? {
+            restore::Restored::Archive(report) => Ok(report),
+            restore::Restored::Set(_) => {
+                Err(Error::new("a set was restored in place of an archive"))
+            }
         }
     }
-    // not under its own name: what is set for it is not restored either
-    let name = server.scratch().cloned().unwrap_or_else(drawn_name);
-    let mut session = server.connector().open().await?;
-    let create = sql!(
-        "CREATE DATABASE {} TEMPLATE template0 ENCODING {} LOCALE 'C'",
-        sql::identifier(&name),
-        sql::literal(&member.header.encoding)
-    );
-    let created = session.execute(create).await;
-    created.context("creating a database for the test")?;
-    session.close().await;
-    restoring.create_database = false;
-    restoring.database_name = None;
-    let connector = server.connector().with_database(name.clone());
-    let own = run_one(&connector, subject, restoring, progress).await?;
-    Ok((name, own))
+
+    /// Globals, or a set: as they are, on a server that is there for nothing else.
+    async fn all(&self, report: &mut Report) -> Result<(Vec<Option<BString>>, usize, usize)> {
+        if !self.server.is_disposable() {
+            return Err(
+                Error::usage("roles and tablespaces are not restored into a given server for a test")
+                    .hint("choose a database of the set with --member, or let the test have a server of its own"),
+            );
+        }
+        let members = &self.subject.members;
+        let mut databases: Vec<Option<BString>> = members.iter().map(Member::database).collect();
+        let mut options = restore_options(self.options);
+        options.selection.parts.no_privileges = self.options.no_privileges;
+        let restored = run_any(
+            self.server.connector().clone(),
+            self.subject.input.clone(),
+            &self.subject.choice,
+            options.clone(),
+            Arc::clone(&self.progress),
+        );
+        let set = match restored.await? {
+            restore::Restored::Archive(own) => {
+                report.take_failures(&own.failures, None);
+                report.warnings.extend(own.warnings);
+                return Ok((databases, own.entries, own.connections));
+            }
+            restore::Restored::Set(set) => set,
+        };
+        let (mut entries, mut connections) = (0, 1);
+        for mut restored in set.members {
+            let label = restored.member;
+            let at = members.iter().position(|member| member.label == label);
+            if let (Err(error), Some(at)) = (&restored.outcome, at)
+                && is_about_locale(error)
+                && let (Some(member), Some(database)) = (members.get(at), databases.get_mut(at))
+            {
+                let warning = other_locale(error);
+                report.warnings.push(format!("{label}: {warning}"));
+                let choice = Choice::Database(member.header.database.clone());
+                restored.outcome = match self.into_plain(member, &choice, options.clone()).await {
+                    Ok((name, own)) => {
+                        *database = Some(name);
+                        Ok(own)
+                    }
+                    Err(error) => Err(error),
+                };
+            }
+            match restored.outcome {
+                Ok(own) => {
+                    report.take_failures(&own.failures, Some(&label));
+                    let warnings = own.warnings.iter();
+                    let named = warnings.map(|warning| format!("{label}: {warning}"));
+                    report.warnings.extend(named);
+                    entries += own.entries;
+                    connections = connections.max(own.connections);
+                }
+                Err(error) => {
+                    report.not_restored(&label, &error.to_string());
+                    if let Some(database) = at.and_then(|at| databases.get_mut(at)) {
+                        *database = None;
+                    }
+                }
+            }
+        }
+        if let Some(error) = set.broken_off {
+            return Err(error);
+        }
+        for label in set.not_reached {
+            report.not_restored(&label, "it was not begun");
+        }
+        Ok((databases, entries, connections))
+    }
 }
 
-async fn run_one(
-    connector: &crate::postgres::Connector,
-    subject: &Subject,
-    options: restore::Options,
-    progress: &Arc<Progress>,
-) -> Result<restore::Report> {
-    let (input, progress) = (subject.input.clone(), Arc::clone(progress));
-    let restored = run_any(connector.clone(), input, &subject.choice, options, progress);
-    match restored.await? {
-        restore::Restored::Archive(report) => Ok(report),
-        restore::Restored::Set(_) => Err(Error::new("a set was restored in place of an archive")),
+fn other_locale(error: &Error) -> String {
+    format!(
+        "the server has not the locale of the database: it was made with locale C, in which texts are ordered otherwise ({error})"
+    )
+}
+
+/// A test has no --force.
+fn not_ready(error: Error) -> Error {
+    match error.kind() {
+        Kind::TargetNotReady => error.hint(
+            "mend these; -O and -x test without owners and privileges; a server of its own (without --on) has the roles",
+        ),
+        _ => error,
     }
 }
 
@@ -140,61 +250,4 @@ fn selection(member: &Member, skipped: &Skipped, options: &Options) -> Selection
         selection.listed = Some(kept.enumerate().map(|(at, id)| (id, at)).collect());
     }
     selection
-}
-
-/// Globals, or a set: as they are, on a server that is there for nothing else.
-async fn all(
-    server: &Server,
-    subject: &Subject,
-    options: &Options,
-    report: &mut Report,
-    progress: &Arc<Progress>,
-) -> Result<(usize, usize)> {
-    if !server.is_disposable() {
-        return Err(Error::usage(
-            "roles and tablespaces are not restored into a given server for a test",
-        )
-        .hint(
-            "choose a database of the set with --member, or let the test have a server of its own",
-        ));
-    }
-    let mut restoring = restore_options(options);
-    restoring.selection.parts.no_privileges = options.no_privileges;
-    let restored = run_any(
-        server.connector().clone(),
-        subject.input.clone(),
-        &subject.choice,
-        restoring,
-        Arc::clone(progress),
-    );
-    match restored.await? {
-        restore::Restored::Archive(own) => {
-            report.take_failures(&own.failures, None);
-            report.warnings.extend(own.warnings);
-            Ok((own.entries, own.connections))
-        }
-        restore::Restored::Set(set) => {
-            let (mut entries, mut connections) = (0, 1);
-            for member in set.members {
-                match member.outcome {
-                    Ok(own) => {
-                        report.take_failures(&own.failures, Some(&member.member));
-                        let warnings = own.warnings.iter();
-                        let named = warnings.map(|warning| format!("{}: {warning}", member.member));
-                        report.warnings.extend(named);
-                        entries += own.entries;
-                        connections = connections.max(own.connections);
-                    }
-                    Err(error) => report.not_restored(&member.member, &error.to_string()),
-                }
-            }
-            if let Some(error) = set.broken_off {
-                return Err(error);
-            }
-            for member in set.not_reached {
-                report.not_restored(&member, "it was not begun");
-            }
-            Ok((entries, connections))
-        }
-    }
 }

@@ -93,11 +93,12 @@ pub async fn run(
     .await?;
     report.restored = Some(made.restored.clone());
     report.seconds.restore = Some(made.took.as_secs_f64());
-    report.database = made.database.clone().map(|name| name.to_string());
+    let databases = made.databases.iter().flatten();
+    report.databases = databases.map(ToString::to_string).collect();
     if let Some(most) = options.max_time.filter(|most| made.took > *most) {
         report.problems.push(Problem::too_slow(made.took, most));
     }
-    let databases = connectors(server, subject, &made);
+    let databases = connectors(server, &made);
     if let Some(sql) = &options.after_restore {
         for connector in databases.iter().flatten() {
             let mut session = connector.open().await?;
@@ -139,17 +140,11 @@ pub async fn run(
     Ok(report)
 }
 
-/// Of each member the database that it was restored into; None: globals.
-fn connectors(server: &Server, subject: &Subject, made: &Made) -> Vec<Option<Connector>> {
-    let members = subject.members.iter().map(|member| {
-        let name = match &made.database {
-            Some(name) => name,
-            None => &member.header.database,
-        };
-        (member.header.content == Content::Database)
-            .then(|| server.connector().with_database(name.clone()))
-    });
-    members.collect()
+/// Of each member the database that it was restored into.
+fn connectors(server: &Server, made: &Made) -> Vec<Option<Connector>> {
+    let names = made.databases.iter();
+    let connect = |name: &BString| server.connector().with_database(name.clone());
+    names.map(|name| name.as_ref().map(connect)).collect()
 }
 
 async fn prove(
@@ -189,7 +184,7 @@ async fn prove(
                 let connector = connector.clone();
                 compare(reader, connector, &compare_options, Arc::clone(progress)).await
             }
-            None => {
+            None if member.header.content == Content::Globals => {
                 // the server's own superuser is not of the archive
                 let options = CompareOptions {
                     ignore_unexpected: true,
@@ -197,19 +192,13 @@ async fn prove(
                 };
                 compare_globals(reader, server.connector().clone(), &options).await
             }
-        };
-        match comparison {
-            Ok(comparison) => take(comparison, label, report),
             // it was not restored at all, which is a problem already
-            Err(error) if is_missing_database(&error) && !report.problems.is_empty() => {}
-            Err(error) => return Err(error.context(member.label.clone())),
-        }
+            None => continue,
+        };
+        let comparison = comparison.map_err(|error| error.context(member.label.clone()))?;
+        take(comparison, label, report);
     }
     Ok(())
-}
-
-fn is_missing_database(error: &Error) -> bool {
-    error.sqlstate() == Some(&crate::error::SqlState::INVALID_CATALOG_NAME)
 }
 
 fn take(comparison: Comparison, member: Option<String>, report: &mut Report) {

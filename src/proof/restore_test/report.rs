@@ -24,8 +24,8 @@ pub struct Report {
     pub source_version: String,
     pub started: Timestamp,
     pub server: ServerUsed,
-    /// The database that was restored into, if it was one.
-    pub database: Option<String>,
+    /// Those that were restored into.
+    pub databases: Vec<String>,
     pub seconds: Seconds,
     pub max_seconds: Option<f64>,
     /// None: it did not come to that.
@@ -95,7 +95,7 @@ pub struct Compared {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemKind {
-    /// The server has not what the archive needs.
+    /// The server has not an extension of the archive, or cannot create it.
     MissingExtension,
     /// Something could not be restored.
     NotRestored,
@@ -147,7 +147,12 @@ impl Problem {
 
     pub(super) fn of_failure(failure: &Failure, member: Option<&str>) -> Problem {
         let message = format!("{}: {}", failure.doing, failure.message);
-        Problem::new(ProblemKind::NotRestored, &failure.object, message).of(member)
+        // such as one that must be preloaded
+        let kind = match failure.object.starts_with("EXTENSION ") {
+            true => ProblemKind::MissingExtension,
+            false => ProblemKind::NotRestored,
+        };
+        Problem::new(kind, &failure.object, message).of(member)
     }
 
     pub(super) fn of_finding(finding: &Finding, member: Option<&str>) -> Problem {
@@ -209,7 +214,7 @@ impl Report {
                 version: server.version().to_string(),
                 network: server.network(),
             },
-            database: None,
+            databases: Vec::new(),
             seconds: Seconds {
                 start: server.started().as_secs_f64(),
                 ..Seconds::default()
@@ -235,19 +240,16 @@ impl Report {
     }
 
     /// What the test says of the archive: that it restores and equals itself, or not. None: nothing, for
-    /// a server that lacks an extension or is slow is not the archive's fault.
+    /// a server that lacks an extension, and all that needs it, or is slow is not the archive's fault.
     pub fn verdict(&self) -> Option<bool> {
-        let of_server = |problem: &Problem| {
-            matches!(
-                problem.kind,
-                ProblemKind::MissingExtension | ProblemKind::TooSlow
-            )
-        };
-        match self.problems.iter().all(of_server) {
-            true if self.problems.is_empty() => Some(true),
-            true => None,
-            false => Some(false),
+        use ProblemKind::{MissingExtension, NotComparable, TooSlow};
+        let mut kinds = self.problems.iter().map(|problem| problem.kind);
+        if self.is_passed() {
+            return Some(true);
         }
+        let says_nothing = kinds.clone().any(|kind| kind == MissingExtension)
+            || kinds.all(|kind| matches!(kind, NotComparable | TooSlow));
+        (!says_nothing).then_some(false)
     }
 }
 

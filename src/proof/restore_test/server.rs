@@ -187,9 +187,13 @@ impl Server {
         Ok(())
     }
 
-    /// Ends what the test still runs, and leaves nothing behind, unless the database is to be kept.
-    pub async fn end(self, keep: bool) -> Result<()> {
+    /// Ends what a test that broke off still runs.
+    pub async fn cancel(&self) {
         self.connector.cancel_all().await;
+    }
+
+    /// Leaves nothing behind, unless the database is to be kept.
+    pub async fn end(self, keep: bool) -> Result<()> {
         let Some(name) = self.scratch.as_ref().filter(|_| !keep) else {
             return Ok(());
         };

@@ -29,6 +29,13 @@ pub struct Member {
     pub entries: Vec<Entry>,
 }
 
+impl Member {
+    pub fn database(&self) -> Option<BString> {
+        let is_database = self.header.content == Content::Database;
+        is_database.then(|| self.header.database.clone())
+    }
+}
+
 /// Extensions that the test does without, and what goes with them.
 #[derive(Default)]
 pub struct Skipped {
