@@ -30,6 +30,8 @@ mod snapshot;
 mod sql;
 mod sweep;
 mod targets;
+mod test;
+mod test_report;
 mod transactions;
 mod verify;
 
@@ -78,6 +80,7 @@ enum Command {
     Tag(marks::Tag),
     Prune(prune::Arguments),
     Sweep(sweep::Arguments),
+    Test(Box<test::Arguments>),
     /// List the runs that worked on a repository, failed ones too
     History(history::Arguments),
     /// Show the whole cycle on a disposable server
@@ -154,6 +157,7 @@ fn run(command: Command) -> Result<()> {
             Command::Tag(arguments) => arguments.run().await,
             Command::Prune(arguments) => arguments.run().await,
             Command::Sweep(arguments) => arguments.run().await,
+            Command::Test(arguments) => arguments.run().await,
             Command::History(arguments) => arguments.run().await,
             Command::Demo(arguments) => arguments.run().await,
             Command::Keygen(arguments) => arguments.run(),

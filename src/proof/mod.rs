@@ -3,6 +3,7 @@
 pub mod comparison;
 mod integrity;
 mod listed;
+pub mod restore_test;
 
 pub use comparison::{CompareOptions, Comparison, FindingKind, compare, compare_globals};
 pub use integrity::{Finding, IntegrityReport, verify_file, verify_file_with, verify_set};

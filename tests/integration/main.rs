@@ -35,6 +35,7 @@ mod reading;
 mod real_extensions;
 mod repository;
 mod restore_flags;
+mod restore_tests;
 mod role_maps;
 mod round_trip;
 mod scheduled;

@@ -65,6 +65,23 @@ pub async fn ensure_image(major: u32, progress: &mut (dyn FnMut(&str) + Send)) -
         .with_context(|| format!("image {image} cannot be pulled ({pulled})"))
 }
 
+/// Makes any other image available: it is there, or is pulled.
+pub async fn ensure_named_image(
+    image: &str,
+    progress: &mut (dyn FnMut(&str) + Send),
+) -> Result<()> {
+    if present(image).await {
+        return Ok(());
+    }
+    progress(&format!("pulling image {image}"));
+    pull(image).await.map_err(|pulled| {
+        Error::new(format!(
+            "image {image} is not on this machine and cannot be pulled: {pulled}"
+        ))
+        .hint("provide the image to Docker, with docker pull, load or build")
+    })
+}
+
 async fn present(image: &str) -> bool {
     docker(["image", "inspect", "--format", "{{.Id}}", image], &[])
         .await

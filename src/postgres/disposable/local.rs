@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use super::{Access, DisposableServer, Watchdog, tail, unique_name};
+use super::{Access, DisposableServer, Network, Watchdog, tail, unique_name};
 use crate::error::{Error, Result, ResultExt};
 
 /// The oldest server that is worth a demonstration.
@@ -18,6 +18,9 @@ const PORT: u16 = 5432;
 /// `sun_path` holds 104 bytes on macOS and the BSDs, 108 on Linux.
 const LONGEST_SOCKET_FOLDER: usize = 104 - "/.s.PGSQL.5432".len() - 1;
 
+/// Bytes of a name of ours, with a process number of any size, and of the folder of a container's socket.
+const LONGEST_NAME: usize = "/rdump-4294967295-00000000/socket".len();
+
 /// A folder with `postgres` and `initdb`, and what they say their version is.
 pub(super) struct Programs {
     folder: PathBuf,
@@ -27,13 +30,25 @@ pub(super) struct Programs {
 
 /// The newest installed version, or the newest of this major version.
 pub(super) async fn find(major: Option<u32>) -> Option<Programs> {
+    let oldest = |found: u32| found >= OLDEST_MAJOR;
+    newest(|found| major.map_or(oldest(found), |major| found == major)).await
+}
+
+/// This major version, else the newest above it.
+pub(super) async fn find_at_least(major: u32) -> Option<Programs> {
+    match find(Some(major)).await {
+        Some(programs) => Some(programs),
+        None => newest(|found| found > major).await,
+    }
+}
+
+async fn newest(is_wanted: impl Fn(u32) -> bool) -> Option<Programs> {
     let mut best: Option<Programs> = None;
     for folder in candidate_folders() {
         let Some(found) = probe(folder).await else {
             continue;
         };
-        let wanted = major.map_or(found.major >= OLDEST_MAJOR, |major| found.major == major);
-        if wanted && best.as_ref().is_none_or(|best| found.major > best.major) {
+        if is_wanted(found.major) && best.as_ref().is_none_or(|best| found.major > best.major) {
             best = Some(found);
         }
     }
@@ -116,11 +131,15 @@ fn unprivileged_account(passwd: &str) -> Option<(u32, u32)> {
     })
 }
 
-/// `$1` is the folder, `$2` that of the programs. `ended` appears when the server is gone.
-const RUN_SERVER: &str = r#"{
+/// `$1` is the folder, `$2` that of the programs; with `isolated` as `$3`, the server gets a network
+/// of its own without any interface, where the kernel lets this user make one: `isolated` appears.
+/// `ended` appears when the server is gone.
+const RUN_SERVER: &str = r#"alone='unshare --map-current-user --net'
+if [ "$3" = isolated ] && $alone true 2>/dev/null; then : >"$1/isolated"; else alone=; fi
+{
     "$2/initdb" -D "$1/data" --username=postgres --auth=trust --encoding=UTF8 --no-locale --no-sync &&
     [ ! -e "$1/stop" ] &&
-    "$2/postgres" -D "$1/data" -k "$1" -c listen_addresses= -c port=5432 \
+    $alone "$2/postgres" -D "$1/data" -k "$1" -c listen_addresses= -c port=5432 \
         -c unix_socket_permissions=0700 -c fsync=off -c synchronous_commit=off \
         -c full_page_writes=off -c max_connections=100 -c max_locks_per_transaction=256 \
         -c max_wal_size=4GB -c logging_collector=off
@@ -135,7 +154,7 @@ while kill -0 $!; do
 done
 rm -rf "$1""#;
 
-pub(super) async fn start(programs: &Programs) -> Result<DisposableServer> {
+pub(super) async fn start(programs: &Programs, isolated: bool) -> Result<DisposableServer> {
     let folder = make_folder()?;
     // Owns the folder from here on: removes it however this ends.
     let user = match prepare(&folder) {
@@ -150,11 +169,16 @@ pub(super) async fn start(programs: &Programs) -> Result<DisposableServer> {
         programs.version,
         programs.folder.display()
     );
+    let isolation = if isolated { "isolated" } else { "" };
     // Both programs are children of the watchdog, which outlives this process if it is killed.
     let watchdog = Watchdog::spawn(
         RUN_SERVER,
         REMOVE_SERVER,
-        [folder.as_os_str(), programs.folder.as_os_str()],
+        [
+            folder.as_os_str(),
+            programs.folder.as_os_str(),
+            isolation.as_ref(),
+        ],
         user,
     )
     .inspect_err(|_| {
@@ -176,28 +200,37 @@ pub(super) async fn start(programs: &Programs) -> Result<DisposableServer> {
         )
         .await
         .with_context(|| format!("starting {origin}"))?;
+    let network = match folder.join("isolated").exists() {
+        true => Network::None,
+        false => Network::OfMachine,
+    };
     Ok(DisposableServer {
         access,
         origin,
+        network,
         _watchdog: watchdog,
     })
 }
 
-/// A folder that only its owner may enter, with a path short enough for a Unix socket.
-fn make_folder() -> Result<PathBuf> {
-    let mut parent = std::env::temp_dir();
-    let name = unique_name();
+/// Where folders are made: the folder for temporary files, unless its path does not suit.
+pub(super) fn parent_folder() -> PathBuf {
+    let parent = std::env::temp_dir();
     let plain = |path: &Path| {
         path.to_str().is_some_and(|path| {
-            path.len() + name.len() < LONGEST_SOCKET_FOLDER
+            path.len() + LONGEST_NAME < LONGEST_SOCKET_FOLDER
                 && path.starts_with('/')
                 && !path.contains(['\'', '\\', ','])
         })
     };
-    if !plain(&parent) {
-        parent = PathBuf::from("/tmp");
+    match plain(&parent) {
+        true => parent,
+        false => PathBuf::from("/tmp"),
     }
-    let folder = parent.join(name);
+}
+
+/// A folder that only its owner may enter, with a path short enough for a Unix socket.
+pub(super) fn make_folder() -> Result<PathBuf> {
+    let folder = parent_folder().join(unique_name());
     std::fs::DirBuilder::new()
         .mode(0o700)
         .create(&folder)

@@ -10,8 +10,10 @@ mod image;
 mod local;
 mod watchdog;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use tokio_postgres::NoTls;
 
 use crate::error::{Error, Result};
@@ -25,10 +27,23 @@ pub const DEFAULT_MAJOR: u32 = 18;
 /// Starting takes a second or two; a loaded machine may need much longer.
 const START_LIMIT: Duration = Duration::from_secs(120);
 
+/// What a server can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// Nothing: what is restored into it reaches no other server.
+    None,
+    /// Whatever this machine reaches.
+    OfMachine,
+    /// Not known: the server is not ours.
+    OfServer,
+}
+
 /// A running server with a superuser named `postgres`. Dropping it stops and removes it.
 pub struct DisposableServer {
     access: Access,
     origin: String,
+    network: Network,
     // Last: what it removes must not be in use by the fields above.
     _watchdog: Watchdog,
 }
@@ -105,9 +120,31 @@ impl DisposableServer {
         progress: &mut (dyn FnMut(&str) + Send),
     ) -> Result<DisposableServer> {
         match local::find(major).await {
-            Some(programs) => local::start(&programs).await,
+            Some(programs) => local::start(&programs, false).await,
             None => container::start(major.unwrap_or(DEFAULT_MAJOR), progress).await,
         }
+    }
+
+    /// Starts a server from programs on this machine that reaches nothing, if the kernel allows it
+    /// (see [`DisposableServer::network`]): of this major version, or a later one. None: there are none.
+    pub async fn start_isolated_local(major: u32) -> Result<Option<DisposableServer>> {
+        match local::find_at_least(major).await {
+            Some(programs) => local::start(&programs, true).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Starts a server in Docker that reaches nothing: from this image, or that of the major version.
+    pub async fn start_isolated_container(
+        major: u32,
+        image: Option<&str>,
+        progress: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<DisposableServer> {
+        container::start_isolated(major, image, progress).await
+    }
+
+    pub fn network(&self) -> Network {
+        self.network
     }
 
     /// Starts a server in Docker, whatever is installed on this machine.
@@ -132,6 +169,22 @@ impl DisposableServer {
     pub fn origin(&self) -> &str {
         &self.origin
     }
+}
+
+/// The folder that files of local servers are made in.
+pub fn local_folder() -> PathBuf {
+    local::parent_folder()
+}
+
+/// Whether Docker answers, and if so, the folder that it keeps files in.
+pub async fn docker_folder() -> Option<PathBuf> {
+    let folder = container::docker(["info", "--format", "{{.DockerRootDir}}"], &[]).await;
+    folder.ok().map(PathBuf::from)
+}
+
+/// Whether programs of this version, or a later one, are on this machine.
+pub async fn has_local_programs(major: u32) -> bool {
+    local::find_at_least(major).await.is_some()
 }
 
 fn start_failed(reason: &str, log: &str) -> Error {

@@ -69,6 +69,8 @@ pub struct CompareOptions {
     pub read_only: bool,
     /// The archive was restored with these roles in the place of others.
     pub roles: RoleMap,
+    /// Entries that were not restored.
+    pub left_out: BTreeSet<EntryId>,
 }
 
 impl Default for CompareOptions {
@@ -85,6 +87,7 @@ impl Default for CompareOptions {
             ignore_unexpected: false,
             read_only: false,
             roles: RoleMap::new(),
+            left_out: BTreeSet::new(),
         }
     }
 }
@@ -116,6 +119,7 @@ async fn compare_watched<R: ReadAt>(
         )
         .hint("compare an archive with definitions or rows"));
     }
+    entries.retain(|entry| !options.left_out.contains(&entry.id));
     let (mut leader, target) = Target::open(connector, reader.header(), options.lock_wait).await?;
     let from = ServerVersion(reader.header().server_version_num);
     let to = leader.version()?;
