@@ -24,6 +24,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bstr::BString;
+
 use crate::archive::{Contents, EndRecord, Entry, EntryId, RandomReader};
 use crate::catalog::roles::{RoleMap, map_roles};
 use crate::catalog::{self, Catalog};
@@ -69,6 +71,9 @@ pub struct CompareOptions {
     pub read_only: bool,
     /// The archive was restored with these roles in the place of others.
     pub roles: RoleMap,
+    /// The archive was restored as `restore -C` does it, under this name: what is set for the database
+    /// itself is compared too.
+    pub database_name: Option<BString>,
 }
 
 impl Default for CompareOptions {
@@ -85,6 +90,7 @@ impl Default for CompareOptions {
             ignore_unexpected: false,
             read_only: false,
             roles: RoleMap::new(),
+            database_name: None,
         }
     }
 }
@@ -124,11 +130,15 @@ async fn compare_watched<R: ReadAt>(
         catalog::adapt(entry, from, to);
         map_roles(entry, &options.roles, &mut mapped);
     }
+    let mut header = reader.header().clone();
+    if let Some(name) = &options.database_name {
+        catalog::rename_database(&mut header, &mut entries, name);
+    }
     let run = Run {
         reader,
         target: &target,
         options,
-        coverage: Coverage::new(options, reader.header(), &entries, &target.database)?,
+        coverage: Coverage::new(options, &header, &entries, &target.database)?,
         progress,
     };
     let outcome = run.compare(&mut leader, &entries).await;
@@ -264,7 +274,7 @@ impl<R: ReadAt> Run<'_, R> {
     fn lone_entries(
         &self,
         matched: &Matched<'_>,
-        invalid_indexes: &[(bstr::BString, bstr::BString)],
+        invalid_indexes: &[(BString, BString)],
         found: &mut Found,
     ) {
         let missing = by_id(&matched.missing);
