@@ -2,6 +2,7 @@
 
 mod archive;
 mod cluster;
+mod confirm;
 mod connection;
 mod demo;
 mod dependencies;

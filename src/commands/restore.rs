@@ -1,5 +1,7 @@
 //! `rdump restore`
 
+mod replace;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,7 @@ use super::transactions::TransactionArguments;
 use crate::error::{Error, Result};
 use crate::report::{Progress, counted};
 use crate::restore::{self, Options, Report, Restored, SetReport};
+use replace::ReplaceArguments;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -33,8 +36,9 @@ pub struct Arguments {
     parallel: Option<u16>,
     #[command(flatten)]
     replay: ReplayArguments,
-    /// With -C, give the new database this name, with all that is set for it and for roles in it
-    #[arg(long, value_name = "NAME", requires = "create")]
+    /// With -C, give the new database this name, with all that is set for it and for roles in it; with
+    /// --replace, replace this one
+    #[arg(long, value_name = "NAME")]
     database_name: Option<String>,
     /// Load no rows into tables that could not be created
     #[arg(long)]
@@ -55,6 +59,8 @@ pub struct Arguments {
     #[arg(long)]
     force: bool,
 
+    #[command(flatten)]
+    replace: ReplaceArguments,
     #[command(flatten)]
     selection: SelectionArguments,
     #[command(flatten)]
@@ -88,6 +94,12 @@ impl Arguments {
         }
         let selection = self.selection.selection()?;
         if let Some(name) = &self.database_name {
+            if !self.replay.create && !self.replace.replace {
+                return Err(
+                    Error::usage("--database-name is the name of a new database")
+                        .hint("add -C to create it, or --replace to put a new one in its place"),
+                );
+            }
             refuse_bad_length("--database-name", name)?;
         }
         let mut options = Options {
@@ -117,6 +129,9 @@ impl Arguments {
         if self.list {
             let input = self.archive.choose().await?.input;
             return show::print(input, &self.member.choice(), false, &options.selection).await;
+        }
+        if self.replace.replace {
+            return self.replace(options).await;
         }
         let connector = self.connection.connector()?;
         let chosen = self.archive.choose().await?;

@@ -31,6 +31,7 @@ mod proof;
 mod quoting;
 mod reading;
 mod real_extensions;
+mod replacing;
 mod repository;
 mod restore_flags;
 mod role_maps;
