@@ -372,8 +372,9 @@ fn what_is_in_the_way_is_told_beforehand() {
     assert_eq!(oid(&live), before);
 }
 
+/// On a server of one's own, for the slot's sake and the set's.
 #[test]
-fn replication_slots_would_stay_with_the_old_database() {
+fn replication_slots_stay_with_a_database_and_members_of_sets_replace_one() {
     let own: &'static Server = Box::leak(Box::new(Server::start(15, &["-c", "wal_level=logical"])));
     let live = small_database_on(own, "slots");
     let folder = Folder::new();
@@ -384,6 +385,21 @@ fn replication_slots_would_stay_with_the_old_database() {
     let line = "logical replication slots belong to it, and would stay with the old database: cdc";
     assert!(refused.stderr.contains(line), "{}", refused.stderr);
     live.sql("SELECT pg_drop_replication_slot('cdc')");
+    let set = folder.file("set.rdump");
+    let conninfo = live.conninfo();
+    support::rdump_ok(&[
+        "snapshot",
+        "--all-databases",
+        "-q",
+        "-d",
+        &conninfo,
+        "-f",
+        &set,
+    ]);
+    spoil(&live);
+    let finished = replace(&set, &live, &["--member", &live.name]);
+    assert_eq!(finished.code, 0, "{}", finished.stderr);
+    assert_eq!(live.query_text(ORDERS), "1000");
 }
 
 #[test]
@@ -427,8 +443,11 @@ fn what_cannot_replace_a_database_is_refused() {
     assert_eq!(finished.code, 1, "{}", finished.stderr);
     let line = "the archive holds a part of its database, which cannot replace all of one: its snapshot was taken with";
     assert!(finished.stderr.contains(line), "{}", finished.stderr);
-    let finished = replace("fixtures/sets/small.rdump", &live, &[]);
-    assert_ne!(finished.code, 0, "{}", finished.stderr);
+    let set = support::fixture_path("sets/good.rdump");
+    let finished = replace(&set.to_string_lossy(), &live, &[]);
+    assert_eq!(finished.code, 2, "{}", finished.stderr);
+    let line = "--replace replaces one database, and this is a set of them";
+    assert!(finished.stderr.contains(line), "{}", finished.stderr);
 }
 
 /// A replacement in the background.
