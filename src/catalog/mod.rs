@@ -15,6 +15,7 @@ pub mod kinds;
 mod labels;
 mod object;
 mod reader;
+mod renamed;
 pub mod roles;
 pub mod rows_alone;
 mod scope;
@@ -29,6 +30,7 @@ pub use object::{
     Privileges, class,
 };
 pub use reader::{Reader, USER_SCHEMAS};
+pub use renamed::rename_database;
 pub use scope::{Scope, shown};
 pub use secrets::{is_secret, shown_definition};
 pub use version::{adapt, adaptations};

@@ -3,6 +3,7 @@
 mod aftermath;
 mod archive;
 mod cluster;
+mod confirm;
 mod connection;
 mod demo;
 mod dependencies;

@@ -1,9 +1,8 @@
 //! `rdump prune`
 
-use std::io::{IsTerminal, Write};
-
 use clap::Args;
 
+use super::confirm::{self, refuse_without_terminal};
 use super::output::{OutputArguments, bytes, print, print_json};
 use super::repository::{LabelArguments, RepositoryArguments};
 use super::retention::RetentionArguments;
@@ -45,11 +44,8 @@ impl Arguments {
             ));
         };
         let asks = !self.dry_run && !self.yes;
-        if asks && !std::io::stdin().is_terminal() {
-            return Err(
-                Error::usage("archives are removed only if that is confirmed")
-                    .hint("give --yes, or --dry-run to see what would be removed"),
-            );
+        if asks {
+            refuse_without_terminal("archives are removed", "see what would be removed")?;
         }
         let repository = self.repository.open().await?;
         let label = self.label.label()?;
@@ -130,10 +126,7 @@ impl Arguments {
 
 fn confirmed(count: usize) -> Result<bool> {
     let archives = counted(count as u64, "archive", "archives");
-    write!(std::io::stderr().lock(), "remove {archives}? [y/N] ")?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    confirm::confirmed(&format!("remove {archives}"))
 }
 
 fn explained(error: Error) -> Error {

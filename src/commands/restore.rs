@@ -1,5 +1,7 @@
 //! `rdump restore`
 
+mod replace;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,7 @@ use super::transactions::TransactionArguments;
 use crate::error::{Error, Result};
 use crate::report::{Progress, counted};
 use crate::restore::{self, Options, Report, Restored, SetReport};
+use replace::ReplaceArguments;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -34,8 +37,9 @@ pub struct Arguments {
     parallel: Option<u16>,
     #[command(flatten)]
     replay: ReplayArguments,
-    /// With -C, give the new database this name, with all that is set for it and for roles in it
-    #[arg(long, value_name = "NAME", requires = "create")]
+    /// With -C, give the new database this name, with all that is set for it and for roles in it; with
+    /// --replace, replace this one
+    #[arg(long, value_name = "NAME")]
     database_name: Option<String>,
     /// Load no rows into tables that could not be created
     #[arg(long)]
@@ -56,6 +60,8 @@ pub struct Arguments {
     #[arg(long)]
     force: bool,
 
+    #[command(flatten)]
+    replace: ReplaceArguments,
     #[command(flatten)]
     selection: SelectionArguments,
     #[command(flatten)]
@@ -91,6 +97,12 @@ impl Arguments {
         }
         let selection = self.selection.selection()?;
         if let Some(name) = &self.database_name {
+            if !self.replay.create && !self.replace.replace {
+                return Err(
+                    Error::usage("--database-name is the name of a new database")
+                        .hint("add -C to create it, or --replace to put a new one in its place"),
+                );
+            }
             refuse_bad_length("--database-name", name)?;
         }
         let mut options = Options {
@@ -122,6 +134,9 @@ impl Arguments {
             let input = self.archive.choose().await?.input;
             let choice = self.member.choice();
             return show::print(input, &choice, &options.keys, false, &options.selection).await;
+        }
+        if self.replace.replace {
+            return self.replace(options).await;
         }
         let connector = self.connection.connector()?;
         let chosen = self.archive.choose().await?;

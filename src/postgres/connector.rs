@@ -23,6 +23,7 @@ pub struct Connector {
 #[derive(Debug)]
 struct Opened {
     cancel: CancelHandle,
+    process: i32,
     target: ConnectionTarget,
     unanswered: Weak<Unanswered>,
 }
@@ -102,6 +103,7 @@ impl Connector {
             .unwrap_or_else(PoisonError::into_inner)
             .push(Opened {
                 cancel: session.cancel_handle(),
+                process: session.backend_pid(),
                 target: self.target.clone(),
                 unanswered: Arc::downgrade(session.unanswered()),
             });
@@ -144,6 +146,12 @@ impl Connector {
             }
             None => Ok(()),
         }
+    }
+
+    /// The server's processes of all sessions since the last `cancel_all`, of those that are gone too.
+    pub fn processes(&self) -> Vec<i32> {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.iter().map(|one| one.process).collect()
     }
 
     /// Cancels whatever any of the sessions is running: a backend in the middle of a COPY or an

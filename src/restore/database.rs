@@ -68,38 +68,6 @@ pub fn entry(entries: &[Entry]) -> Option<&Entry> {
     entries.iter().find(|entry| entry.kind == "DATABASE")
 }
 
-/// Gives the database another name, and with it all that is set for it: its settings, those of roles in
-/// it, comment and privileges.
-pub fn rename(opened: &mut Opened, new: &BString) {
-    let old = std::mem::replace(&mut opened.header.database, new.clone());
-    let from = sql!("DATABASE {}", sql::identifier(&old));
-    let to = sql!("DATABASE {}", sql::identifier(new));
-    for entry in opened
-        .entries
-        .iter_mut()
-        .filter(|entry| entry.is_of_database())
-    {
-        let mut create = BString::default();
-        for statement in sql::statements(&entry.create) {
-            match sql::find_unquoted(statement, &from) {
-                Some(at) => {
-                    create.extend_from_slice(&statement[..at]);
-                    create.extend_from_slice(&to);
-                    create.extend_from_slice(&statement[at + from.len()..]);
-                }
-                None => create.extend_from_slice(statement),
-            }
-            create.push(b'\n');
-        }
-        entry.create = create;
-        entry.owner_target = entry.owner_target.take().map(|_| to.clone());
-        entry.name = match entry.name.strip_prefix(b"DATABASE ") {
-            Some(_) => sql!("DATABASE {}", new),
-            None => new.clone(),
-        };
-    }
-}
-
 /// Lets names that are sent to the server be those of the archive, byte by byte, whatever the encoding
 /// of the database that we are in: the server keeps names of databases as they came.
 pub async fn keep_bytes(session: &mut Session) -> Result<()> {
@@ -258,47 +226,6 @@ mod tests {
                 assert_eq!(options_for(major, name, icu), icu);
             }
         }
-    }
-
-    #[test]
-    fn a_new_name_is_that_of_all_that_is_set() {
-        let (header, mut database) = archived("sh\"op", " LOCALE = 'C'");
-        database.owner_target = Some("DATABASE \"sh\"\"op\"".into());
-        let mut properties = entry(2, "DATABASE PROPERTIES", "sh\"op", &[]);
-        properties.create = "ALTER DATABASE \"sh\"\"op\" SET a TO 'DATABASE \"sh\"\"op\"';\n\
-            ALTER ROLE \"IN DATABASE \"\"sh\" IN DATABASE \"sh\"\"op\" SET b TO 'c';\n"
-            .into();
-        let mut comment = entry(3, "COMMENT", "DATABASE sh\"op", &[]);
-        comment.create = "COMMENT ON DATABASE \"sh\"\"op\" IS 'x';\n".into();
-        comment.schema = None;
-        let mut table = entry(4, "TABLE", "sh\"op", &[]);
-        table.create = "COMMENT ON DATABASE \"sh\"\"op\" IS 'x';\n".into();
-        let kept = table.clone();
-        let mut opened = Opened {
-            header,
-            entries: vec![database, properties, comment, table],
-            rows: super::super::input::Contents::none(),
-        };
-        rename(&mut opened, &"new".into());
-        assert_eq!(opened.header.database, "new");
-        let texts: Vec<String> = opened
-            .entries
-            .iter()
-            .map(|e| e.create.to_string())
-            .collect();
-        assert_eq!(
-            texts[0],
-            "CREATE DATABASE new WITH TEMPLATE = template0 LOCALE = 'C';\n"
-        );
-        assert_eq!(
-            texts[1],
-            "ALTER DATABASE new SET a TO 'DATABASE \"sh\"\"op\"';\n\
-             ALTER ROLE \"IN DATABASE \"\"sh\" IN DATABASE new SET b TO 'c';\n"
-        );
-        assert_eq!(texts[2], "COMMENT ON DATABASE new IS 'x';\n");
-        assert_eq!(opened.entries[2].name, "DATABASE new");
-        assert_eq!(opened.entries[0].owner_target, Some("DATABASE new".into()));
-        assert_eq!(opened.entries[3], kept);
     }
 
     #[test]

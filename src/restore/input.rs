@@ -148,14 +148,6 @@ pub enum Contents {
     Stream(Arriving),
 }
 
-#[cfg(test)]
-impl Contents {
-    /// Of an archive whose rows nobody reads.
-    pub fn none() -> Contents {
-        Contents::Stream(Arriving::default())
-    }
-}
-
 /// What the input turned out to be.
 // a run has one
 #[allow(clippy::large_enum_variant)]

@@ -13,6 +13,7 @@ mod input;
 mod load;
 mod parallel;
 mod preflight;
+pub mod replace;
 mod run;
 mod schedule;
 pub mod script;

@@ -57,6 +57,20 @@ pub async fn run(
     })
 }
 
+/// Looks at the target as a restore would, and writes nothing. What would fail is an error; returned is
+/// what is worth knowing.
+pub async fn check(
+    connector: &Connector,
+    mut opened: Opened,
+    options: Options,
+) -> Result<Vec<String>> {
+    let mut chosen = Chosen::of(&mut opened, options)?;
+    let mut target = Target::open(connector, &opened.header, &mut chosen.warnings).await?;
+    chosen.check(&mut target.leader, &opened).await?;
+    target.leader.close().await;
+    Ok(chosen.warnings)
+}
+
 /// The database and over how many connections it was restored.
 async fn replay(
     mut target: Target,
@@ -109,7 +123,7 @@ impl Chosen {
         }
         let new_name = options.database_name.as_ref();
         if let Some(name) = new_name.filter(|_| options.create_database) {
-            database::rename(opened, name);
+            catalog::rename_database(&mut opened.header, &mut opened.entries, name);
         }
         let of_database = options.create_database || options.database_properties;
         let (mut entries, mut warnings) = match is_empty(&opened.entries, &options, of_database) {

@@ -5,6 +5,7 @@
 //! 0x80, so scanning for quotes byte by byte is sound.
 
 pub mod array;
+mod cut;
 pub mod granted;
 mod keywords;
 pub mod privileges;
@@ -13,6 +14,7 @@ mod quote;
 pub mod renaming;
 mod text;
 
+pub use cut::{LONGEST_NAME, after_character, before_character, with_ending};
 pub use quote::{
     dollar_quoted, hex, identifier, literal, push_literal_part, qualified, quoting_all,
 };

@@ -33,6 +33,7 @@ mod proof;
 mod quoting;
 mod reading;
 mod real_extensions;
+mod replacing;
 mod repository;
 mod restore_flags;
 mod restore_tests;

@@ -24,6 +24,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bstr::BString;
+
 use crate::archive::{Contents, EndRecord, Entry, EntryId, RandomReader};
 use crate::catalog::roles::{RoleMap, map_roles};
 use crate::catalog::{self, Catalog};
@@ -71,6 +73,9 @@ pub struct CompareOptions {
     pub roles: RoleMap,
     /// Entries that were not restored.
     pub left_out: BTreeSet<EntryId>,
+    /// The archive was restored as `restore -C` does it, under this name: what is set for the database
+    /// itself is compared too.
+    pub database_name: Option<BString>,
 }
 
 impl Default for CompareOptions {
@@ -88,6 +93,7 @@ impl Default for CompareOptions {
             read_only: false,
             roles: RoleMap::new(),
             left_out: BTreeSet::new(),
+            database_name: None,
         }
     }
 }
@@ -128,11 +134,15 @@ async fn compare_watched<R: ReadAt>(
         catalog::adapt(entry, from, to);
         map_roles(entry, &options.roles, &mut mapped);
     }
+    let mut header = reader.header().clone();
+    if let Some(name) = &options.database_name {
+        catalog::rename_database(&mut header, &mut entries, name);
+    }
     let run = Run {
         reader,
         target: &target,
         options,
-        coverage: Coverage::new(options, reader.header(), &entries, &target.database)?,
+        coverage: Coverage::new(options, &header, &entries, &target.database)?,
         progress,
     };
     let outcome = run.compare(&mut leader, &entries).await;
@@ -268,7 +278,7 @@ impl<R: ReadAt> Run<'_, R> {
     fn lone_entries(
         &self,
         matched: &Matched<'_>,
-        invalid_indexes: &[(bstr::BString, bstr::BString)],
+        invalid_indexes: &[(BString, BString)],
         found: &mut Found,
     ) {
         let missing = by_id(&matched.missing);

@@ -9,6 +9,7 @@ use crate::archive::Entry;
 use crate::restore::dependencies::present::Present;
 use crate::sql;
 use crate::sql::renaming::REGCLASS;
+use crate::sql::{LONGEST_NAME, after_character, before_character};
 
 /// What moves, by sort: a type may be named like an index, and statistics like a table.
 #[derive(Debug, Default)]
@@ -121,9 +122,6 @@ impl<'a> Taken<'a> {
     }
 }
 
-/// Bytes of a name: NAMEDATALEN - 1.
-const LONGEST: usize = 63;
-
 /// `orders_pkey` of a table that becomes `old` is `old_pkey`; where that is taken as well, with a number.
 pub fn derived(
     name: &BString,
@@ -142,9 +140,9 @@ pub fn derived(
             ending.extend_from_slice(number.to_string().as_bytes());
         }
         // the ending tells it from others: the table's name gives way, then the ending's beginning
-        let excess = ending.len().saturating_sub(LONGEST - 1);
+        let excess = ending.len().saturating_sub(LONGEST_NAME - 1);
         let ending = after_character(&ending, excess);
-        let room = (LONGEST - ending.len()).min(new.len());
+        let room = (LONGEST_NAME - ending.len()).min(new.len());
         let mut name = BString::from(before_character(new, room));
         name.extend_from_slice(ending);
         if is_free(&name) {
@@ -152,21 +150,6 @@ pub fn derived(
         }
         number += 1;
     }
-}
-
-/// Cut where no character of UTF-8 is cut apart.
-fn before_character(text: &[u8], mut end: usize) -> &[u8] {
-    while end > 0 && end < text.len() && text[end] & 0xc0 == 0x80 {
-        end -= 1;
-    }
-    &text[..end]
-}
-
-fn after_character(text: &[u8], mut start: usize) -> &[u8] {
-    while start < text.len() && start > 0 && text[start] & 0xc0 == 0x80 {
-        start += 1;
-    }
-    &text[start..]
 }
 
 #[cfg(test)]
@@ -184,8 +167,8 @@ mod tests {
         assert_eq!(derive("by_day", &[]), "old_by_day");
         let long = "orders_".to_owned() + &"é".repeat(28);
         let name = derive(&long, &[]);
-        assert!(name.len() <= LONGEST && name.starts_with("old_é"));
+        assert!(name.len() <= LONGEST_NAME && name.starts_with("old_é"));
         let longest = "x".repeat(63);
-        assert_eq!(derive(&longest, &[]).len(), LONGEST);
+        assert_eq!(derive(&longest, &[]).len(), LONGEST_NAME);
     }
 }
