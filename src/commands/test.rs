@@ -178,7 +178,7 @@ impl Arguments {
         let signal = signalled()?;
         let mut signal = pin!(signal);
         let starting = self.start(chosen, choice);
-        let (subject, mut server, unchecked) = tokio::select! {
+        let (subject, server, unchecked) = tokio::select! {
             started = starting => started?,
             number = &mut signal => return Err(cancelled(number)),
         };
@@ -197,7 +197,7 @@ impl Arguments {
             progress
         };
         let tested = {
-            let running = restore_test::run(&mut server, &subject, &chosen.name, options, &begin);
+            let running = restore_test::run(&server, &subject, &chosen.name, options, &begin);
             tokio::select! {
                 tested = running => tested,
                 number = &mut signal => Err(cancelled(number)),

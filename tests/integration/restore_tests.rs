@@ -441,6 +441,17 @@ fn set_is_restored(own: &'static Server) {
         format!("database {}", one.name)
     );
 
+    let own_names = ["database postgres", "database template1"];
+    for compared in tested.report["compared"].as_array().expect("a list") {
+        // what is set for those as well, if the server has their locale
+        let is_own = own_names.iter().any(|name| compared["member"] == *name);
+        let says = compared.to_string();
+        let warned = tested.report["warnings"].to_string().contains("locale C");
+        assert!(
+            !is_own || warned || !says.contains("database itself"),
+            "{says}"
+        );
+    }
     let target = server(own.major).conninfo("postgres");
     let refused = test(&[&file, "--on", &target]);
     assert!(

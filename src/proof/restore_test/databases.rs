@@ -15,9 +15,6 @@ use crate::report::Progress;
 use crate::restore::{self, Choice, Selection, run_any};
 use crate::sql;
 
-/// Databases that a new server has.
-const ALWAYS_THERE: [&str; 3] = ["postgres", "template0", "template1"];
-
 pub struct Made {
     /// Of each member the database that it was restored into. None: globals, or nowhere.
     pub databases: Vec<Option<BString>>,
@@ -68,7 +65,7 @@ pub async fn restore(
 }
 
 impl Restoring<'_> {
-    /// Into a database of its own name, with what is set for it, where that is free.
+    /// On a server of our own into a database of its own name, with what is set for it.
     async fn one(
         &self,
         member: &Member,
@@ -78,7 +75,6 @@ impl Restoring<'_> {
         let own_name = member.header.database.clone();
         let name = match self.server.scratch() {
             Some(name) => name.clone(),
-            None if ALWAYS_THERE.iter().any(|there| own_name == *there) => drawn_name(),
             None => own_name.clone(),
         };
         let mut options = restore_options(self.options);

@@ -21,6 +21,7 @@ pub use assertions::{Assertion, AssertionFile};
 pub use report::{Compared, Problem, ProblemKind, Report, Restored, Seconds, ServerUsed};
 pub use server::{Server, ServerChoice, start};
 pub use space::check as check_space;
+use subject::Member;
 pub use subject::{Subject, inspect};
 
 use crate::archive::Content;
@@ -58,7 +59,7 @@ pub type Begin<'a> = &'a (dyn Fn(Phase) -> Arc<Progress> + Sync);
 
 /// Runs the test on a server that has been started.
 pub async fn run(
-    server: &mut Server,
+    server: &Server,
     subject: &Subject,
     archive: &str,
     options: &Options,
@@ -79,6 +80,8 @@ pub async fn run(
     }
     if server.is_disposable() {
         server.create_roles(subject.roles(options)).await?;
+        let names = subject.members.iter().filter_map(Member::database);
+        server.make_room(names.collect()).await?;
     }
 
     let progress = begin(Phase::Restore);

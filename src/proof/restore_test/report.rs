@@ -269,3 +269,71 @@ fn newer_server(subject: &Subject, server: &Server) -> Vec<String> {
     }
     warnings
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(kinds: &[ProblemKind]) -> Report {
+        let problems = kinds.iter().map(|kind| Problem::new(*kind, "x", "y"));
+        Report {
+            archive: String::new(),
+            contents: Vec::new(),
+            snapshot: Timestamp::UNIX_EPOCH,
+            source_version: String::new(),
+            started: Timestamp::UNIX_EPOCH,
+            server: ServerUsed {
+                origin: String::new(),
+                version: String::new(),
+                network: Network::None,
+            },
+            databases: Vec::new(),
+            seconds: Seconds::default(),
+            max_seconds: None,
+            restored: None,
+            compared: Vec::new(),
+            assertions: Vec::new(),
+            skipped: Vec::new(),
+            problems: problems.collect(),
+            warnings: Vec::new(),
+            rdump_version: String::new(),
+        }
+    }
+
+    #[test]
+    fn what_the_server_lacks_is_not_held_against_the_archive() {
+        use ProblemKind::*;
+        for (problems, verdict) in [
+            (&[][..], Some(true)),
+            (&[Difference], Some(false)),
+            (&[Assertion], Some(false)),
+            (&[NotRestored, NotRestored], Some(false)),
+            (&[TooSlow], None),
+            (&[NotComparable], None),
+            (&[NotComparable, Difference], Some(false)),
+            (&[TooSlow, Assertion], Some(false)),
+            (&[MissingExtension], None),
+            // what needs the extension fails as well
+            (&[MissingExtension, NotRestored, Difference], None),
+        ] {
+            let report = with(problems);
+            assert_eq!(report.verdict(), verdict, "{problems:?}");
+            let result = report.into_result();
+            assert_eq!(result.is_ok(), problems.is_empty());
+            if let Err(error) = result {
+                assert_eq!(error.exit_code(), 3);
+            }
+        }
+    }
+
+    #[test]
+    fn rates_are_finite() {
+        let restored = Restored::new(1, 10, 100, 2, Duration::ZERO);
+        assert!(restored.rows_per_second.is_finite());
+        let restored = Restored::new(1, 10, 100, 2, Duration::from_secs(2));
+        assert_eq!(
+            (restored.rows_per_second, restored.bytes_per_second),
+            (5.0, 50.0)
+        );
+    }
+}

@@ -63,10 +63,18 @@ pub async fn start(
                 })?,
         },
     };
-    let connector = connector(&disposable)?;
-    let session = connector.open().await?;
+    let postgres = connector(&disposable)?;
+    let mut session = postgres.open().await?;
     let version = session.version()?;
+    // so that all others can be dropped
+    let own = drawn_name();
+    let create = sql!(
+        "CREATE DATABASE {} TEMPLATE template0",
+        sql::identifier(&own)
+    );
+    session.execute(create).await?;
     session.close().await;
+    let connector = postgres.with_database(own);
     Ok(Server {
         connector,
         origin: disposable.origin().to_owned(),
@@ -109,8 +117,7 @@ pub fn drawn_name() -> BString {
 
 fn connector(server: &DisposableServer) -> Result<Connector> {
     let flags = ConnectionFlags {
-        // others may have to be dropped and made
-        dbname: Some(server.conninfo_of("template1")),
+        dbname: Some(server.conninfo()),
         ..ConnectionFlags::default()
     };
     // the user's own PG* variables must not lead elsewhere
@@ -149,6 +156,28 @@ impl Server {
 
     pub fn scratch(&self) -> Option<&BString> {
         self.scratch.as_ref()
+    }
+
+    /// Drops what has the name of a database that is to be restored, such as "postgres": it would keep
+    /// the locale of this server.
+    pub async fn make_room(&self, names: BTreeSet<BString>) -> Result<()> {
+        let mut session = self.connector.open().await?;
+        let rows = session
+            .query("SELECT datname FROM pg_catalog.pg_database")
+            .await?;
+        let present = rows.iter().map(|row| row.text("datname"));
+        let present: BTreeSet<BString> = present.collect::<Result<_>>()?;
+        for name in names.intersection(&present).map(sql::identifier) {
+            for statement in [
+                sql!("ALTER DATABASE {} IS_TEMPLATE false", name),
+                sql!("DROP DATABASE {} WITH (FORCE)", name),
+            ] {
+                let dropped = session.execute(statement).await;
+                dropped.with_context(|| format!("making room for database {name}"))?;
+            }
+        }
+        session.close().await;
+        Ok(())
     }
 
     pub async fn missing_extensions(&self, wanted: BTreeSet<BString>) -> Result<Vec<BString>> {
