@@ -45,8 +45,7 @@ pub struct ReplaceArguments {
 
 impl super::Arguments {
     pub(super) async fn replace(&self, options: Options) -> Result<()> {
-        let asks = !self.replace.yes && !self.replace.dry_run;
-        if asks {
+        if !self.replace.yes && !self.replace.dry_run {
             refuse_without_terminal("a live database is replaced", "see what would be done")?;
         }
         self.archive.refuse_stream("--replace")?;
@@ -63,8 +62,17 @@ impl super::Arguments {
             keep_failed: self.replace.keep_failed,
         };
         let made = Made::default();
-        let planning = replace::plan(&connector, &request, &made);
-        let plan = or_given_up(&connector, &request.options, &made, planning).await?;
+        let running = self.plan_and_run(&connector, &request, &made);
+        or_given_up(&connector, &request.options, &made, running).await
+    }
+
+    async fn plan_and_run(
+        &self,
+        connector: &Connector,
+        request: &Request,
+        made: &Made,
+    ) -> Result<()> {
+        let plan = replace::plan(connector, request, made).await?;
         for warning in &plan.warnings {
             self.output.warn(warning);
         }
@@ -72,17 +80,16 @@ impl super::Arguments {
             self.tell_plan(&plan);
             return Ok(());
         }
-        if asks && !confirmed(&question(&plan))? {
+        if !self.replace.yes && !asked(question(&plan)).await? {
             return Err(Error::new("nothing was replaced"));
         }
         let started = Instant::now();
         let restoring = self.output.progress();
         let comparing = self.output.progress();
         let watching = self.output.watch(Arc::clone(&restoring), "replacing");
-        let running = replace::run(&plan, &request, &made, Arc::clone(&restoring), comparing);
-        let outcome = or_given_up(&connector, &request.options, &made, running).await;
+        let replaced = replace::run(&plan, request, made, Arc::clone(&restoring), comparing).await;
         drop(watching);
-        self.tell_replaced(&plan, outcome?, &restoring, started.elapsed())
+        self.tell_replaced(&plan, replaced?, &restoring, started.elapsed())
     }
 
     fn tell_plan(&self, plan: &Plan) {
@@ -181,6 +188,15 @@ fn question(plan: &Plan) -> String {
         sql::identifier(&plan.name),
         plan.sessions
     )
+}
+
+/// Waits for the answer in a thread of its own, which does not keep a program that a signal ends.
+async fn asked(question: String) -> Result<bool> {
+    let (tell, answer) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || tell.send(confirmed(&question)));
+    answer
+        .await
+        .map_err(|_| Error::new("nobody could be asked"))?
 }
 
 /// Runs to the end or to a signal; what was made is then dropped. Once the swap is being committed, it

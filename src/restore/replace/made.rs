@@ -38,7 +38,7 @@ impl Made {
         self.state().names.push(name.clone());
     }
 
-    /// What is there may stay.
+    /// What is there may stay, or is gone.
     pub(super) fn keep(&self) {
         self.state().names.clear();
     }
@@ -59,10 +59,10 @@ impl Made {
     }
 
     async fn drop_after(&self, processes: &[i32]) -> Result<(), String> {
+        // they are forgotten only once they are gone: this may be given up as well
         let (elsewhere, names) = {
-            let mut state = self.state();
-            let names = std::mem::take(&mut state.names);
-            (state.elsewhere.clone(), names)
+            let state = self.state();
+            (state.elsewhere.clone(), state.names.clone())
         };
         let Some(elsewhere) = elsewhere.filter(|_| !names.is_empty()) else {
             return Ok(());
@@ -70,7 +70,10 @@ impl Made {
         let dropping = drop_databases(&elsewhere, &names, processes);
         let outcome = tokio::time::timeout(PATIENCE * 2, dropping).await;
         let reason = match outcome {
-            Ok(Ok(())) => return Ok(()),
+            Ok(Ok(())) => {
+                self.keep();
+                return Ok(());
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the server does not answer".to_owned(),
         };
