@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::name::{ArchiveName, RunId};
 use crate::error::{Error, Result};
-use crate::storage::{Key, Volume};
+use crate::storage::Volume;
 
 pub(super) const VERSION: u32 = 0;
 /// Bytes of a manifest: room for the volumes of hundreds of terabytes.
@@ -27,7 +27,7 @@ pub enum Content {
 }
 
 /// What is known of an archive without reading it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     pub name: ArchiveName,
     pub archive_id: String,
@@ -41,7 +41,7 @@ pub struct Manifest {
     pub snapshot: Timestamp,
     pub server_version: String,
     pub rdump_version: String,
-    #[serde(skip)]
+    #[serde(with = "volumes")]
     pub volumes: Vec<Volume>,
     /// Bytes stored.
     pub size: u64,
@@ -53,6 +53,7 @@ pub struct Manifest {
     /// Of the archive, in hexadecimal.
     pub root_hash: String,
     pub encrypted: bool,
+    #[serde(default)]
     pub tags: BTreeMap<String, String>,
 }
 
@@ -64,44 +65,19 @@ pub enum Record {
     Swept(Timestamp),
 }
 
+/// As it is written. A manifest that lacks a field is refused, one that has more is not.
 #[derive(Serialize, Deserialize)]
-struct StoredVolume {
-    key: String,
-    size: u64,
+struct Stored {
+    version: u32,
+    #[serde(flatten)]
+    state: State,
 }
 
-/// As it is written. A manifest that lacks a field of these is refused, one that has more is not.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
-enum Stored {
-    Committed {
-        version: u32,
-        name: String,
-        archive_id: String,
-        run: RunId,
-        content: Content,
-        scope: String,
-        started: Timestamp,
-        finished: Timestamp,
-        snapshot: Timestamp,
-        server_version: String,
-        rdump_version: String,
-        volumes: Vec<StoredVolume>,
-        size: u64,
-        raw_size: u64,
-        rows: u64,
-        tables: u64,
-        entries: u64,
-        root_hash: String,
-        encrypted: bool,
-        #[serde(default)]
-        tags: BTreeMap<String, String>,
-    },
-    Swept {
-        version: u32,
-        name: String,
-        time: Timestamp,
-    },
+enum State {
+    Committed(Box<Manifest>),
+    Swept { name: ArchiveName, time: Timestamp },
 }
 
 #[derive(Deserialize)]
@@ -111,41 +87,16 @@ struct Versioned {
 
 impl Record {
     pub fn serialise(&self, name: &ArchiveName) -> Result<Vec<u8>> {
-        let stored = match self {
-            Record::Swept(time) => Stored::Swept {
-                version: VERSION,
-                name: name.to_string(),
+        let state = match self {
+            Record::Committed(manifest) => State::Committed(manifest.clone()),
+            Record::Swept(time) => State::Swept {
+                name: name.clone(),
                 time: *time,
             },
-            Record::Committed(manifest) => {
-                let manifest = (**manifest).clone();
-                let volume = |volume: &Volume| StoredVolume {
-                    key: volume.key.to_string(),
-                    size: volume.size,
-                };
-                Stored::Committed {
-                    version: VERSION,
-                    name: manifest.name.to_string(),
-                    archive_id: manifest.archive_id,
-                    run: manifest.run,
-                    content: manifest.content,
-                    scope: manifest.scope,
-                    started: manifest.started,
-                    finished: manifest.finished,
-                    snapshot: manifest.snapshot,
-                    server_version: manifest.server_version,
-                    rdump_version: manifest.rdump_version,
-                    volumes: manifest.volumes.iter().map(volume).collect(),
-                    size: manifest.size,
-                    raw_size: manifest.raw_size,
-                    rows: manifest.rows,
-                    tables: manifest.tables,
-                    entries: manifest.entries,
-                    root_hash: manifest.root_hash,
-                    encrypted: manifest.encrypted,
-                    tags: manifest.tags,
-                }
-            }
+        };
+        let stored = Stored {
+            version: VERSION,
+            state,
         };
         serde_json::to_vec_pretty(&stored)
             .map_err(|error| Error::new(format!("could not write a manifest: {error}")))
@@ -168,83 +119,68 @@ impl Record {
         }
         let stored: Stored =
             serde_json::from_slice(bytes).map_err(|error| refused(&error.to_string()))?;
-        let own_name = match &stored {
-            Stored::Committed { name, .. } | Stored::Swept { name, .. } => name,
+        let own = match &stored.state {
+            State::Committed(manifest) => &manifest.name,
+            State::Swept { name, .. } => name,
         };
-        if own_name != name.as_str() {
+        if own != name {
             return Err(refused("it is that of another archive"));
         }
-        match stored {
-            Stored::Swept { time, .. } => Ok(Record::Swept(time)),
-            Stored::Committed {
-                archive_id,
-                run,
-                content,
-                scope,
-                started,
-                finished,
-                snapshot,
-                server_version,
-                rdump_version,
-                volumes,
-                size,
-                raw_size,
-                rows,
-                tables,
-                entries,
-                root_hash,
-                encrypted,
-                tags,
-                ..
-            } => {
-                let volumes =
-                    check_volumes(volumes, size, name).map_err(|why| refused(&why.to_string()))?;
-                Ok(Record::Committed(Box::new(Manifest {
-                    name: name.clone(),
-                    archive_id,
-                    run,
-                    content,
-                    scope,
-                    started,
-                    finished,
-                    snapshot,
-                    server_version,
-                    rdump_version,
-                    volumes,
-                    size,
-                    raw_size,
-                    rows,
-                    tables,
-                    entries,
-                    root_hash,
-                    encrypted,
-                    tags,
-                })))
+        match stored.state {
+            State::Swept { time, .. } => Ok(Record::Swept(time)),
+            State::Committed(manifest) => {
+                check_volumes(&manifest).map_err(|why| refused(&why.to_string()))?;
+                Ok(Record::Committed(manifest))
             }
         }
     }
 }
 
-fn check_volumes(stored: Vec<StoredVolume>, size: u64, name: &ArchiveName) -> Result<Vec<Volume>> {
-    let mut volumes = Vec::with_capacity(stored.len());
+fn check_volumes(manifest: &Manifest) -> Result<()> {
     let mut sum: u64 = 0;
-    for (number, volume) in (0..).zip(stored) {
-        let key: Key = name.volume(number)?;
-        if key.as_str() != volume.key {
+    for (number, volume) in (0..).zip(&manifest.volumes) {
+        if volume.key != manifest.name.volume(number)? {
             return Err(Error::new("it names volumes that are not its own"));
         }
         sum = sum
             .checked_add(volume.size)
             .ok_or_else(|| Error::new("its sizes are absurd"))?;
-        volumes.push(Volume {
-            key,
+    }
+    match manifest.volumes.is_empty() || sum != manifest.size {
+        true => Err(Error::new("its volumes do not sum up to its size")),
+        false => Ok(()),
+    }
+}
+
+/// Volumes as manifests have them.
+mod volumes {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    use crate::storage::{Key, Volume};
+
+    #[derive(Serialize, Deserialize)]
+    struct Stored {
+        key: String,
+        size: u64,
+    }
+
+    pub fn serialize<S: Serializer>(volumes: &[Volume], out: S) -> Result<S::Ok, S::Error> {
+        let stored = volumes.iter().map(|volume| Stored {
+            key: volume.key.to_string(),
             size: volume.size,
         });
+        out.collect_seq(stored)
     }
-    if volumes.is_empty() || sum != size {
-        return Err(Error::new("its volumes do not sum up to its size"));
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<Volume>, D::Error> {
+        let stored = Vec::<Stored>::deserialize(input)?;
+        let volume = |stored: Stored| {
+            let key = Key::new(stored.key).map_err(de::Error::custom)?;
+            let size = stored.size;
+            Ok(Volume { key, size })
+        };
+        stored.into_iter().map(volume).collect()
     }
-    Ok(volumes)
 }
 
 #[cfg(test)]

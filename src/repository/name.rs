@@ -94,9 +94,25 @@ impl fmt::Display for Label {
 }
 
 /// `shop-000042-20260106T020000Z-1f0c9a3e`
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
-#[serde(transparent)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(try_from = "String", into = "String")]
 pub struct ArchiveName(String);
+
+impl TryFrom<String> for ArchiveName {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<ArchiveName> {
+        ArchiveName::parse(&text)
+    }
+}
+
+impl From<ArchiveName> for String {
+    fn from(name: ArchiveName) -> String {
+        name.0
+    }
+}
 
 impl ArchiveName {
     pub fn new(label: &Label, order: u64, began: Timestamp) -> ArchiveName {

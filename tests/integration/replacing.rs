@@ -312,9 +312,8 @@ fn what_is_in_the_way_is_told_beforehand() {
     for line in [
         format!("role {role} may neither create nor rename databases"),
         format!("role {role} may not rename the database, whose owner is postgres"),
-        format!(
-            "the archive's database belongs to postgres, so that the copy could not be renamed"
-        ),
+        "the archive's database belongs to postgres, so that the copy could not be renamed"
+            .to_owned(),
         "nothing was written".to_owned(),
     ] {
         assert!(refused.stderr.contains(&line), "{line}: {}", refused.stderr);

@@ -432,8 +432,7 @@ fn set_is_restored(own: &'static Server) {
         tested.report["compared"].as_array().expect("a list").len(),
         4
     );
-    let hook =
-        format!("DO $$ BEGIN IF to_regclass('t') IS NOT NULL THEN DELETE FROM t; END IF; END $$");
+    let hook = "DO $$ BEGIN IF to_regclass('t') IS NOT NULL THEN DELETE FROM t; END IF; END $$";
     let tested = test(&[&file, "--hook-after-restore", &hook]);
     tested.failed_with(&["rows of public.t"]);
     assert_eq!(

@@ -91,12 +91,12 @@ impl Restoring<'_> {
         }
         options.create_database = false;
         options.database_name = None;
-        self.into_plain(member, &self.subject.choice, options).await
+        self.make_plain(member, &self.subject.choice, options).await
     }
 
     /// Into a database without a locale, and not under the archive's name: what is set for that is not
     /// restored either.
-    async fn into_plain(
+    async fn make_plain(
         &self,
         member: &Member,
         choice: &Choice,
@@ -173,7 +173,7 @@ impl Restoring<'_> {
                 let warning = other_locale(error);
                 report.warnings.push(format!("{label}: {warning}"));
                 let choice = Choice::Database(member.header.database.clone());
-                restored.outcome = match self.into_plain(member, &choice, options.clone()).await {
+                restored.outcome = match self.make_plain(member, &choice, options.clone()).await {
                     Ok((name, own)) => {
                         *database = Some(name);
                         Ok(own)
