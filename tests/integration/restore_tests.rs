@@ -433,7 +433,7 @@ fn set_is_restored(own: &'static Server) {
         4
     );
     let hook = "DO $$ BEGIN IF to_regclass('t') IS NOT NULL THEN DELETE FROM t; END IF; END $$";
-    let tested = test(&[&file, "--hook-after-restore", &hook]);
+    let tested = test(&[&file, "--hook-after-restore", hook]);
     tested.failed_with(&["rows of public.t"]);
     assert_eq!(
         tested.report["problems"][0]["member"],
