@@ -72,10 +72,7 @@ pub async fn run(
         .missing_extensions(subject.extensions(&skipped))
         .await?;
     if !missing.is_empty() {
-        report.problems = missing
-            .iter()
-            .map(|name| Problem::missing_extension(name))
-            .collect();
+        report.problems = missing.iter().map(Problem::missing_extension).collect();
         return Ok(report);
     }
     if server.is_disposable() {
