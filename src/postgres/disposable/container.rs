@@ -4,10 +4,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use tokio::process::Command;
-
 use super::image::ensure_named_image;
 use super::local::make_folder;
+use super::program::program;
 use super::{
     Access, DisposableServer, Network, START_LIMIT, Watchdog, ensure_image, start_failed, tail,
     unique_name,
@@ -201,7 +200,7 @@ async fn ended(name: &str) -> Option<String> {
 }
 
 async fn log(name: &str) -> String {
-    match Command::new("docker")
+    match program("docker")
         .args(["logs", "--tail", "15", name])
         .stdin(Stdio::null())
         .output()
@@ -239,7 +238,7 @@ pub(super) async fn docker<'a>(
     arguments: impl IntoIterator<Item = &'a str>,
     environment: &[(&str, &str)],
 ) -> Result<String> {
-    let output = Command::new("docker")
+    let output = program("docker")
         .args(arguments)
         .envs(environment.iter().copied())
         .stdin(Stdio::null())

@@ -6,9 +6,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
 
 use super::container::docker;
+use super::program::program;
 use super::{tail, unique_name};
 use crate::error::{Error, Result, ResultExt};
 
@@ -113,7 +113,7 @@ fn in_source_tree() -> bool {
 }
 
 async fn pull(image: &str) -> Result<(), String> {
-    let mut child = Command::new("docker")
+    let mut child = program("docker")
         .args(["pull", image])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -148,7 +148,7 @@ async fn pull(image: &str) -> Result<(), String> {
 
 async fn build(major: u32, progress: &mut (dyn FnMut(&str) + Send)) -> Result<()> {
     let folder = RecipeFolder::write()?;
-    let mut child = Command::new("bash")
+    let mut child = program("bash")
         .arg(folder.0.join("build"))
         .arg(major.to_string())
         .stdin(Stdio::null())

@@ -4,8 +4,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use tokio::process::Command;
-
+use super::program::program;
 use super::{Access, DisposableServer, Network, Watchdog, tail, unique_name};
 use crate::error::{Error, Result, ResultExt};
 
@@ -91,7 +90,7 @@ async fn probe(folder: PathBuf) -> Option<Programs> {
     if !folder.join("initdb").is_file() {
         return None;
     }
-    let output = Command::new(folder.join("postgres"))
+    let output = program(folder.join("postgres"))
         .arg("--version")
         .stdin(Stdio::null())
         .output()

@@ -8,6 +8,7 @@
 mod container;
 mod image;
 mod local;
+mod program;
 mod watchdog;
 
 use std::path::PathBuf;

@@ -2,8 +2,9 @@
 
 use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
+use super::program::program;
 use crate::error::{Result, ResultExt};
 
 /// A child process that runs a shell script once this process has ended, in whatever way.
@@ -27,7 +28,7 @@ impl Watchdog {
         user: Option<(u32, u32)>,
     ) -> Result<Watchdog> {
         let script = format!("trap '' HUP INT QUIT TERM\n{before}\ncat >/dev/null\n{after}\n");
-        let mut command = Command::new("sh");
+        let mut command = program("sh").into_std();
         command
             .arg("-c")
             .arg(script)
@@ -55,6 +56,8 @@ impl Drop for Watchdog {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]

@@ -73,10 +73,7 @@ impl Restoring<'_> {
         report: &mut Report,
     ) -> Result<(BString, restore::Report)> {
         let own_name = member.header.database.clone();
-        let name = match self.server.scratch() {
-            Some(name) => name.clone(),
-            None => own_name.clone(),
-        };
+        let name = self.server.scratch().unwrap_or(&own_name).clone();
         let mut options = restore_options(self.options);
         options.selection = selection(member, skipped, self.options);
         options.create_database = member.entries.iter().any(|e| e.kind == "DATABASE");
@@ -91,12 +88,13 @@ impl Restoring<'_> {
         }
         options.create_database = false;
         options.database_name = None;
-        self.make_plain(member, &self.subject.choice, options).await
+        self.in_plain_locale(member, &self.subject.choice, options)
+            .await
     }
 
     /// Into a database without a locale, and not under the archive's name: what is set for that is not
     /// restored either.
-    async fn make_plain(
+    async fn in_plain_locale(
         &self,
         member: &Member,
         choice: &Choice,
@@ -173,13 +171,14 @@ impl Restoring<'_> {
                 let warning = other_locale(error);
                 report.warnings.push(format!("{label}: {warning}"));
                 let choice = Choice::Database(member.header.database.clone());
-                restored.outcome = match self.make_plain(member, &choice, options.clone()).await {
-                    Ok((name, own)) => {
-                        *database = Some(name);
-                        Ok(own)
-                    }
-                    Err(error) => Err(error),
-                };
+                restored.outcome =
+                    match self.in_plain_locale(member, &choice, options.clone()).await {
+                        Ok((name, own)) => {
+                            *database = Some(name);
+                            Ok(own)
+                        }
+                        Err(error) => Err(error),
+                    };
             }
             match restored.outcome {
                 Ok(own) => {

@@ -1,0 +1,20 @@
+//! Programs that are started beside rdump.
+
+use std::ffi::OsStr;
+
+use tokio::process::Command;
+
+/// What a program gets no word of: rdump's own settings, which may be secrets, and credentials.
+const KEPT_BACK: [&str; 3] = ["RDUMP_", "AWS_", "PGPASSWORD"];
+
+/// Starts with the environment of this process, but for secrets.
+pub(super) fn program(name: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(name);
+    for (variable, _) in std::env::vars_os() {
+        let is_kept_back = |prefix: &&str| variable.to_string_lossy().starts_with(prefix);
+        if KEPT_BACK.iter().any(is_kept_back) {
+            command.env_remove(&variable);
+        }
+    }
+    command
+}
