@@ -8,9 +8,13 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use super::inputs;
-use crate::error::{Error, Result};
-use crate::repository::{Archive, Label, Repository, Selector};
-use crate::restore::Input;
+use super::output::tell;
+use super::repository::one_url;
+use crate::archive::{RandomReader, SetReader, is_set};
+use crate::error::{Error, Outcome, Result};
+use crate::repository::{Archive, ArchiveName, Label, Repository, Selector};
+use crate::restore::{Input, Stored, blocking};
+use crate::sql::hex;
 use crate::storage;
 
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -56,6 +60,39 @@ pub struct Chosen {
     pub stored: Option<(Repository, Archive)>,
 }
 
+impl Chosen {
+    /// What lies under an archive's name is to be that archive. One that cannot be opened is for the
+    /// command itself to tell of.
+    pub async fn refuse_another(&self) -> Result<()> {
+        let Some((_, archive)) = &self.stored else {
+            return Ok(());
+        };
+        let input = self.input.clone();
+        let found = blocking(move || {
+            let stored = Stored::open(input)?;
+            if is_set(&stored)? {
+                let set = SetReader::open(stored)?;
+                return Ok((set.id().to_string(), hex(&set.hash())));
+            }
+            let reader = RandomReader::open(stored)?;
+            let hash = hex(&reader.trailer().root_hash);
+            Ok((reader.header().id.to_string(), hash))
+        });
+        let manifest = &archive.manifest;
+        match found.await {
+            Ok((id, hash)) if id != manifest.archive_id || hash != manifest.root_hash => {
+                Err(Error::new(format!(
+                    "what is stored as {} is another archive: {id}, and its manifest says {}",
+                    manifest.name, manifest.archive_id
+                ))
+                .hint("restore from another archive of the list; somebody has changed this one")
+                .outcome(Outcome::Partial))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl ArchiveArguments {
     /// As messages and checks of inputs see it; an archive of a repository is no file.
     pub fn file(&self) -> Option<&Path> {
@@ -85,6 +122,16 @@ impl ArchiveArguments {
         archive.as_os_str() == "-"
             || archive.components().count() > 1
             || archive.extension().is_some_and(|end| end == "rdump")
+            || archive.is_file()
+    }
+
+    /// For commands that write: a repository in the environment alone chooses nothing.
+    pub fn require(&self) -> Result<()> {
+        match self.archive.is_some() || self.at.is_some() {
+            true => Ok(()),
+            false => Err(Error::usage("no archive is given")
+                .hint("latest is the newest of the repository; --at TIME chooses another")),
+        }
     }
 
     pub async fn choose(&self) -> Result<Chosen> {
@@ -103,7 +150,7 @@ impl ArchiveArguments {
         let Some(url) = &self.repo else {
             return Err(Error::usage("no archive is given"));
         };
-        let repository = Repository::open(storage::open(url).await?).await?;
+        let repository = Repository::open(storage::open(one_url(url)?).await?).await?;
         let label = self
             .label
             .as_deref()
@@ -111,6 +158,19 @@ impl ArchiveArguments {
         let catalogue = repository.catalogue(label.transpose()?.as_ref()).await?;
         let (selector, asked) = self.selector()?;
         let archive = catalogue.find(&selector)?.clone();
+        for problem in &catalogue.problems {
+            tell(format_args!("warning: {}", problem.error));
+        }
+        let is_newer = |name: &ArchiveName| name.order() > archive.name().order();
+        if selector == Selector::Latest
+            && let Some(newer) = catalogue.problems.iter().find(|p| is_newer(&p.name))
+        {
+            return Err(Error::new(format!(
+                "the newest archive may be {}, whose manifest cannot be read",
+                newer.name
+            ))
+            .hint(format!("name the one before to use it: {}", archive.name())));
+        }
         let input = Input::Volumes(Arc::new(repository.read(&archive.manifest)?));
         let snapshot = archive.manifest.snapshot;
         let told = match asked {

@@ -51,6 +51,19 @@ impl ClusterArguments {
         self.all_databases || self.is_of_globals()
     }
 
+    /// Of a whole server. Empty: nothing.
+    pub fn what_is_left_out(&self) -> String {
+        let flags = [
+            ("roles", self.roles_only),
+            ("tablespaces", self.tablespaces_only),
+            ("no passwords", self.no_role_passwords),
+        ];
+        let given = flags.into_iter().filter(|(_, given)| *given);
+        let mut parts: Vec<&str> = given.map(|(name, _)| name).collect();
+        parts.extend(self.exclude_database.iter().map(String::as_str));
+        parts.join("\n")
+    }
+
     fn is_of_globals(&self) -> bool {
         self.globals_only || self.roles_only || self.tablespaces_only
     }

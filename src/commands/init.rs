@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::keys::EncryptionArguments;
 use super::output::{OutputArguments, print_json};
+use super::repository::one_url;
 use crate::error::{Error, Result};
 use crate::repository::{EncryptionPolicy, Repository};
 use crate::storage;
@@ -39,10 +40,11 @@ impl Arguments {
             }
             _ => {}
         }
-        if let Some(folder) = storage::folder_of(&self.repo) {
+        let url = one_url(&self.repo)?;
+        if let Some(folder) = storage::folder_of(url) {
             folder?.create_root()?;
         }
-        let storage = storage::open(&self.repo).await?;
+        let storage = storage::open(url).await?;
         let repository =
             Repository::init(storage, EncryptionPolicy::of(encryption.as_deref())).await?;
         let marker = repository.marker();

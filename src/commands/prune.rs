@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::confirm::{self, refuse_without_terminal};
+use super::list::refuse_unreadable;
 use super::output::{OutputArguments, bytes, print, print_json};
 use super::repository::{LabelArguments, RepositoryArguments};
 use super::retention::RetentionArguments;
@@ -50,9 +51,7 @@ impl Arguments {
         let repository = self.repository.open().await?;
         let label = self.label.label()?;
         let catalogue = repository.catalogue(label.as_ref()).await?;
-        for problem in &catalogue.problems {
-            self.output.warn(&problem.error.to_string());
-        }
+        let unreadable = refuse_unreadable(&catalogue, &self.output);
         let plan = catalogue.retain(&rules, self.force);
         self.tell_plan(&plan);
         let unwanted = plan
@@ -61,15 +60,29 @@ impl Arguments {
             .filter(|decision| !decision.keep)
             .count();
         if unwanted == 0 || self.dry_run {
-            return self.end(&plan, Pruned::default(), unwanted);
+            self.end(&plan, Pruned::default(), unwanted)?;
+            return unreadable;
         }
-        if asks && !confirmed(unwanted)? {
-            return Err(Error::new("nothing was removed"));
-        }
+        let (catalogue, plan) = match asks {
+            false => (catalogue, plan),
+            true if !confirmed(unwanted)? => return Err(Error::new("nothing was removed")),
+            true => {
+                // an answer may take hours: what was shown, and is still so
+                let catalogue = repository.catalogue(label.as_ref()).await?;
+                let mut now = catalogue.retain(&rules, self.force);
+                let shown = plan.decisions.iter().filter(|decision| !decision.keep);
+                let shown: Vec<&str> = shown.map(|decision| decision.name.as_str()).collect();
+                for decision in &mut now.decisions {
+                    decision.keep |= !shown.contains(&decision.name.as_str());
+                }
+                (catalogue, now)
+            }
+        };
         let run = Run::begun("prune", RunId::random());
         let pruned = repository.prune(&catalogue, &plan).await;
         record(&repository, run, label.as_ref(), &pruned).await?;
-        self.end(&plan, pruned, unwanted)
+        self.end(&plan, pruned, unwanted)?;
+        unreadable
     }
 
     fn tell_plan(&self, plan: &Plan) {
@@ -168,9 +181,7 @@ pub async fn prune_after(
     let pruning = async {
         let run = Run::begun("prune", RunId::random());
         let catalogue = repository.catalogue(Some(label)).await?;
-        for problem in &catalogue.problems {
-            output.warn(&problem.error.to_string());
-        }
+        refuse_unreadable(&catalogue, output)?;
         let plan = catalogue.retain(rules, false);
         for reason in plan.held.values().flatten() {
             output.warn(&format!("nothing of {label} is removed: {reason}"));

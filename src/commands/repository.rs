@@ -1,6 +1,6 @@
 //! The repository that a command works on.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::repository::{Label, Repository};
 use crate::storage;
 
@@ -13,7 +13,20 @@ pub struct RepositoryArguments {
 
 impl RepositoryArguments {
     pub async fn open(&self) -> Result<Repository> {
-        Repository::open(storage::open(&self.repo).await?).await
+        Repository::open(storage::open(one_url(&self.repo)?).await?).await
+    }
+}
+
+/// A variable may name several, one a line, which is for snapshots alone.
+pub fn one_url(value: &str) -> Result<&str> {
+    let mut urls = value.lines().map(str::trim).filter(|url| !url.is_empty());
+    match (urls.next(), urls.next()) {
+        (Some(url), None) => Ok(url),
+        (None, _) => Err(Error::usage("no repository is given")),
+        (Some(_), Some(_)) => Err(Error::usage(
+            "several repositories are given, and this works on one",
+        )
+        .hint("choose one with --repo")),
     }
 }
 

@@ -139,7 +139,9 @@ impl Arguments {
             return self.replace(options).await;
         }
         let connector = self.connection.connector()?;
+        self.archive.require()?;
         let chosen = self.archive.choose().await?;
+        chosen.refuse_another().await?;
         if let Some(told) = &chosen.told {
             self.output.say(&format!("restoring {told}"));
         }

@@ -140,7 +140,7 @@ impl Arguments {
                 Some(storing)
             }
         };
-        let scope = scope_mark(&options.scope.flags());
+        let scope = scope_mark(&options.scope, &self.cluster.what_is_left_out());
         let started = Instant::now();
         if self.cluster.is_given() {
             return self

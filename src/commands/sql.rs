@@ -134,6 +134,7 @@ impl Arguments {
             sync: !self.no_sync,
         };
         let chosen = self.archive.choose().await?;
+        chosen.refuse_another().await?;
         if let Some(told) = &chosen.told {
             self.output.say(told);
         }

@@ -10,6 +10,7 @@ use super::output::{OutputArguments, print_error};
 use super::prune::prune_after;
 use super::retention::RetentionArguments;
 use crate::archive::Encryption;
+use crate::catalog::Scope;
 use crate::error::{Error, Outcome, Result, ResultExt};
 use crate::report::counted;
 use crate::repository::retention::Rules;
@@ -75,7 +76,9 @@ impl TargetArguments {
         let (mut targets, mut positions, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for url in &urls {
             let position = course.add_repository(&without_secrets(url));
-            match begin_one(url, &label, &run_id, encryption, output).await {
+            let taken = targets.iter().map(Target::repository);
+            let taken: Vec<String> = taken.map(|other| other.marker().id.clone()).collect();
+            match begin_one(url, &label, &run_id, encryption, &taken, output).await {
                 Ok(target) => {
                     course.opened(position, target.repository());
                     targets.push(target);
@@ -129,6 +132,7 @@ async fn begin_one(
     label: &Label,
     run: &RunId,
     encryption: Option<&Encryption>,
+    taken: &[String],
     output: &OutputArguments,
 ) -> Result<Target> {
     let storage = storage::open(url).await?;
@@ -136,6 +140,9 @@ async fn begin_one(
     let beginning = async {
         let repository = Repository::open(storage).await?;
         repository.marker().check_encryption(encryption)?;
+        if taken.contains(&repository.marker().id) {
+            return Err(Error::usage("it is given twice"));
+        }
         if !repository.marker().conditional {
             output.warn(&format!(
                 "{name} creates objects though their keys are taken (it ignores If-None-Match): two runs at once are told apart by their names alone"
@@ -285,19 +292,17 @@ impl Stored {
     }
 }
 
-/// A scope in a few characters, which name nothing that was left out.
-pub fn scope_mark(flags: &[(String, bstr::BString)]) -> String {
-    if flags.is_empty() {
-        return String::new();
+/// What was left out, in a few characters which do not name it. Empty: nothing. Archives with different ones
+/// are not compared with each other, and none takes the other's place.
+pub fn scope_mark(scope: &Scope, cluster: &str) -> String {
+    let mut text = cluster.to_owned();
+    if *scope != Scope::default() {
+        text.push_str(&format!("{scope:?}"));
     }
-    let mut hasher = blake3::Hasher::new();
-    for (name, value) in flags {
-        for part in [name.as_bytes(), value.as_slice()] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        }
+    match text.is_empty() {
+        true => text,
+        false => hex(&blake3::hash(text.as_bytes()).as_bytes()[..8]),
     }
-    hex(&hasher.finalize().as_bytes()[..8])
 }
 
 fn time(microseconds: i64) -> Timestamp {

@@ -18,8 +18,9 @@ use crate::error::{Error, Outcome, Result};
 use crate::proof::restore_test::{
     self, AssertionFile, Options, Phase, Report, Server, ServerChoice, Subject,
 };
-use crate::report::Progress;
+use crate::report::{Progress, counted};
 use crate::repository::{Archive, Label, Mark, Repository, Run, RunId};
+use crate::restore::Choice;
 
 /// Where the server of a test comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -128,6 +129,7 @@ impl Arguments {
         };
         let server = self.server_choice()?;
         let chosen = self.archive.choose().await?;
+        chosen.refuse_another().await?;
         if let Some(told) = &chosen.told {
             self.output.say(&format!("testing {told}"));
         }
@@ -260,10 +262,22 @@ impl Arguments {
         run: Run,
         tested: &Result<Report>,
     ) {
+        // who may list an encrypted repository is not to learn what its archives hold
+        let encrypted = archive.manifest.encrypted;
+        let details = |report: &Report| match encrypted {
+            true => serde_json::json!({
+                "outcome": if report.is_passed() { "passed" } else { "failed" },
+                "problems": report.problems.len(),
+                "seconds": report.seconds,
+                "rdump_version": report.rdump_version,
+            }),
+            false => json(report),
+        };
         if let Ok(report) = tested
+            && self.member.choice() == Choice::All
             && let Some(good) = report.verdict()
             && let Err(error) = repository
-                .mark(archive, &Mark::Tested { good }, &json(report))
+                .mark(archive, &Mark::Tested { good }, &details(report))
                 .await
         {
             self.output.warn(&format!(
@@ -281,7 +295,10 @@ impl Arguments {
                     .take(20)
                     .map(ToString::to_string)
                     .collect();
-                run.error = Some(problems.join("; "));
+                run.error = Some(match encrypted {
+                    true => counted(report.problems.len() as u64, "problem", "problems"),
+                    false => problems.join("; "),
+                });
             }
             run.rows = report.restored.as_ref().map(|restored| restored.rows);
             run.raw_size = report.restored.as_ref().map(|restored| restored.bytes);

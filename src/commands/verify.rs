@@ -79,7 +79,19 @@ impl Arguments {
         if let Some(told) = &chosen.told {
             self.output.say(told);
         }
-        let checked = self.check_file(&chosen, &keys).await;
+        let checked = match &chosen.stored {
+            Some((repository, archive)) => {
+                match repository.check_volumes(&archive.manifest).await {
+                    Ok(()) => chosen.refuse_another().await,
+                    missing => missing,
+                }
+            }
+            None => Ok(()),
+        };
+        let checked = match checked {
+            Ok(()) => self.check_file(&chosen, &keys).await,
+            missing => missing,
+        };
         // a check of some members says nothing of all
         if let Some((repository, archive)) = &chosen.stored
             && self.member.choice() == Choice::All
@@ -263,6 +275,9 @@ impl Arguments {
                 damaged.push(error);
             }
         }
+        if let Some(unread) = damaged.iter().position(|error| error.exit_code() == 1) {
+            return Err(damaged.remove(unread));
+        }
         match damaged.len() {
             0 => Ok(()),
             1 => Err(damaged.remove(0)),
@@ -288,8 +303,13 @@ impl Arguments {
             print_json(&serde_json::json!({
                 "type": "summary",
                 "file": file,
-                "outcome": if report.is_sound() { "sound" } else { "damaged" },
+                "outcome": match (&report.unread, report.is_sound()) {
+                    (Some(_), _) => "unread",
+                    (None, true) => "sound",
+                    (None, false) => "damaged",
+                },
                 "findings": report.findings.len(),
+                "unread": report.unread,
                 "blocks": report.blocks_checked,
                 "bytes": report.bytes_checked,
                 "rows": report.rows_checked,
@@ -304,6 +324,12 @@ impl Arguments {
                 counted(report.blocks_checked, "block", "blocks"),
                 bytes(report.bytes_checked)
             ));
+        }
+        if let Some(why) = &report.unread {
+            return Err(
+                Error::new(format!("{file} could not be read in full: {why}"))
+                    .hint("what was found may be due to that; check it again when it can be read"),
+            );
         }
         if report.is_sound() {
             self.output.say(&match report.contents_unread {

@@ -10,7 +10,7 @@ mod scan;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Listed;
 use crate::archive::{
@@ -92,6 +92,8 @@ pub struct IntegrityReport {
     pub contents_unread: bool,
     /// Rows decoded, counted and fingerprinted (deep only).
     pub rows_checked: u64,
+    /// Why some of it could not be read: then findings may be due to that, and say nothing of the archive.
+    pub unread: Option<String>,
 }
 
 impl IntegrityReport {
@@ -153,13 +155,51 @@ pub fn verify_file<R: ReadAt>(source: R, deep: bool) -> Result<IntegrityReport> 
 /// The same of an archive that may be encrypted. Without a key its checksums are verified and its
 /// contents not read; with one, that nobody who lacks it has changed anything.
 pub fn verify_file_with<R: ReadAt>(source: R, keys: &Keys, deep: bool) -> Result<IntegrityReport> {
+    let source = Watched {
+        source,
+        failed: Mutex::default(),
+    };
+    let mut report = check(&source, keys, deep)?;
+    report.unread = source
+        .failed
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    Ok(report)
+}
+
+/// Remembers the first read that failed: a store that was out of reach for a while damages no archive.
+struct Watched<R> {
+    source: R,
+    failed: Mutex<Option<String>>,
+}
+
+impl<R: ReadAt> ReadAt for Watched<R> {
+    fn size(&self) -> Result<u64> {
+        self.source.size()
+    }
+
+    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.source
+            .read_exact_at(offset, buffer)
+            .inspect_err(|error| {
+                // a damaged pointer leads behind the end
+                let end = offset.checked_add(buffer.len() as u64);
+                if end.is_some_and(|end| self.size().is_ok_and(|size| end <= size)) {
+                    let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+                    failed.get_or_insert_with(|| error.to_string());
+                }
+            })
+    }
+}
+
+fn check<R: ReadAt>(source: &R, keys: &Keys, deep: bool) -> Result<IntegrityReport> {
     let size = source.size()?;
-    let header = match read_header(&source, size) {
+    let header = match read_header(source, size) {
         Ok((header, _)) => Ok(header),
         Err(error) if is_damage(&error) => Err(error),
         Err(error) => return Err(error),
     };
-    let mut report = match RandomReader::open_with(&source, keys) {
+    let mut report = match RandomReader::open_with(source, keys) {
         Ok(reader) => {
             if deep {
                 // counts and fingerprints of rows are contents
@@ -169,7 +209,7 @@ pub fn verify_file_with<R: ReadAt>(source: R, keys: &Keys, deep: bool) -> Result
                 indexed::Outcome::Done(report) => report,
                 indexed::Outcome::IndexDamaged(findings) => {
                     let access = Some(reader.access().clone());
-                    scan::verify(&source, Some(reader.header().id), access, findings, deep)?
+                    scan::verify(source, Some(reader.header().id), access, findings, deep)?
                 }
             }
         }
@@ -185,7 +225,7 @@ pub fn verify_file_with<R: ReadAt>(source: R, keys: &Keys, deep: bool) -> Result
                 Ok(header) => (Some(header.id), access(header, keys)?),
                 Err(_) => (None, None),
             };
-            scan::verify(&source, id, access, findings, deep)?
+            scan::verify(source, id, access, findings, deep)?
         }
         Err(error) => return Err(error),
     };
@@ -222,4 +262,54 @@ fn object_name(entries: &[Entry], id: EntryId) -> String {
 
 fn object_names(entries: &[Entry], ids: &BTreeSet<EntryId>) -> Vec<String> {
     ids.iter().map(|id| object_name(entries, *id)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store that is out of reach at one offset.
+    struct Absent<'a>(&'a [u8], u64);
+
+    impl ReadAt for Absent<'_> {
+        fn size(&self) -> Result<u64> {
+            self.0.size()
+        }
+
+        fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+            let end = offset + buffer.len() as u64;
+            match (offset..end).contains(&self.1) {
+                true => Err(Error::new("out of reach")),
+                false => self.0.read_exact_at(offset, buffer),
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_no_damage() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/fixtures/archives/good-zstd.rdump"
+        );
+        let archive = std::fs::read(path).expect("an archive");
+        let sound = verify_file(archive.as_slice(), true).expect("an archive");
+        assert!(sound.is_sound() && sound.unread.is_none());
+        let mut unread = 0;
+        for offset in 0..archive.len() as u64 {
+            match verify_file(Absent(&archive, offset), true) {
+                Ok(report) => {
+                    assert_eq!(report.unread.as_deref(), Some("out of reach"), "{offset}");
+                    unread += 1;
+                }
+                Err(error) => assert!(error.to_string().contains("out of reach"), "{error}"),
+            }
+        }
+        assert!(unread > 0);
+        // a byte that is another one is damage
+        let mut damaged = archive.clone();
+        let middle = damaged.len() / 2;
+        damaged[middle] ^= 1;
+        let report = verify_file(damaged, true).expect("an archive");
+        assert!(!report.is_sound() && report.unread.is_none());
+    }
 }

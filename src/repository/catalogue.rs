@@ -80,9 +80,9 @@ impl Repository {
             {
                 let storage = Arc::clone(storage);
                 reading.spawn(async move {
-                    let key = name.manifest()?;
-                    let bytes = storage.get(&key, MAX_MANIFEST).await?;
-                    Ok::<_, Error>((name, bytes))
+                    let read = async { storage.get(&name.manifest()?, MAX_MANIFEST).await };
+                    let bytes = read.await;
+                    (name, bytes)
                 });
             }
             let Some(read) = reading.join_next().await else {
@@ -90,9 +90,14 @@ impl Repository {
             };
             let read = read
                 .map_err(|error| Error::new(format!("reading the manifests broke off: {error}")))?;
-            // removed since it was listed
-            let (name, Some(bytes)) = read? else { continue };
-            match Record::parse(&bytes, &name) {
+            let (name, bytes) = read;
+            let record = match bytes {
+                Ok(Some(bytes)) => Record::parse(&bytes, &name),
+                // removed since it was listed
+                Ok(None) => continue,
+                Err(error) => Err(error),
+            };
+            match record {
                 Ok(Record::Committed(manifest)) => manifests.push(*manifest),
                 Ok(Record::Swept(time)) => {
                     catalogue.swept.insert(name, time);

@@ -8,7 +8,7 @@ use crate::archive::Encryption;
 use crate::error::{Error, Outcome, Result};
 use crate::storage::{Key, Storage};
 
-const MARKER: &str = "rdump-repository.json";
+pub(super) const MARKER: &str = "rdump-repository.json";
 const VERSION: u32 = 0;
 const MAX_MARKER: u64 = 1 << 20;
 

@@ -34,7 +34,7 @@ pub use removal::Removed;
 pub use sweep::{Leftover, SweepOptions, Swept};
 pub use writing::{Arrived, Described, Fan, Target, Targets};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Outcome, Result};
 use crate::storage::{Conditional, Created, Storage, Volumes, probe_conditional};
 
 /// A place with a marker.
@@ -77,6 +77,25 @@ impl Repository {
 
     pub fn storage(&self) -> &Arc<dyn Storage> {
         &self.storage
+    }
+
+    /// Whether every volume is there, and as long as it was. Else that is damage (exit code 3).
+    pub async fn check_volumes(&self, manifest: &Manifest) -> Result<()> {
+        for volume in &manifest.volumes {
+            let found = self.storage.head(&volume.key).await?;
+            let problem = match found {
+                Some(object) if object.size == volume.size => continue,
+                Some(object) => format!("has {} bytes of {}", object.size, volume.size),
+                None => "is gone".to_owned(),
+            };
+            return Err(Error::new(format!(
+                "{} is damaged: {} {problem}",
+                manifest.name, volume.key
+            ))
+            .hint("restore from another archive; rdump list shows them")
+            .outcome(Outcome::Partial));
+        }
+        Ok(())
     }
 
     /// The bytes of an archive.

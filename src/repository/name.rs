@@ -13,6 +13,8 @@ pub(super) const MANIFESTS: &str = "manifests/";
 pub(super) const MARKS: &str = "marks/";
 pub(super) const WRITERS: &str = "writers/";
 pub(super) const RUNS: &str = "runs/";
+/// What `rdump init` tries a store with.
+pub(super) const PROBES: &str = "probe/";
 
 /// Characters of a label as it stands in keys.
 const MAX_LABEL: usize = 96;

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 
 use super::Repository;
 use super::manifest::{MAX_MANIFEST, MAX_SWEPT, Record};
-use super::name::{ARCHIVES, ArchiveName, MANIFESTS, MARKS, RunId, WRITERS};
+use super::marker::MARKER;
+use super::name::{ARCHIVES, ArchiveName, MANIFESTS, MARKS, PROBES, RUNS, RunId, WRITERS};
 use super::writing::Heartbeat;
 use crate::error::{Error, Result, ResultExt};
 use crate::storage::{Created, Key, Object, Storage, Unfinished, list_all};
@@ -264,12 +265,13 @@ impl Repository {
 
     /// Beginnings of small objects: whoever wrote one for so long no longer does.
     async fn discard_small(&self, now: SystemTime, least_age: Duration) -> Result<()> {
-        for upload in self.storage().unfinished("").await? {
-            let is_old = now
-                .duration_since(upload.begun)
-                .is_ok_and(|age| age >= least_age);
-            if is_old && !upload.key.as_str().starts_with(ARCHIVES) {
-                self.storage().discard(&upload).await?;
+        // what else is in the bucket or folder is not ours
+        for own in [MANIFESTS, MARKS, WRITERS, RUNS, PROBES, MARKER] {
+            for upload in self.storage().unfinished(own).await? {
+                let age = now.duration_since(upload.begun);
+                if age.is_ok_and(|age| age >= least_age) {
+                    self.storage().discard(&upload).await?;
+                }
             }
         }
         Ok(())
@@ -292,7 +294,7 @@ impl Repository {
 }
 
 /// None: there is none, or it is none of ours.
-async fn read_heartbeat(storage: &dyn Storage, key: &Key) -> Result<Option<Heartbeat>> {
+pub(super) async fn read_heartbeat(storage: &dyn Storage, key: &Key) -> Result<Option<Heartbeat>> {
     let bytes = storage.get(key, MAX_HEARTBEAT).await?;
     Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }

@@ -12,10 +12,11 @@ use tokio::task::JoinHandle;
 
 use super::Repository;
 use super::manifest::{Content, Manifest, Record};
-use super::name::{ArchiveName, Label, MANIFESTS, RunId};
+use super::name::{ArchiveName, Label, MANIFESTS, RunId, WRITERS};
+use super::sweep::read_heartbeat;
 use crate::error::{Error, Result, ResultExt};
 use crate::storage::{
-    Created, Limits, ReadAt, Storage, UploadWriter, Volume, Volumes, write_error,
+    Created, Limits, ReadAt, Storage, UploadWriter, Volume, Volumes, list_all, write_error,
 };
 
 /// Between two heartbeats.
@@ -197,10 +198,17 @@ fn volume_size(limits: Limits) -> u64 {
 
 async fn next_order(storage: &dyn Storage, label: &Label) -> Result<u64> {
     let prefix = format!("{MANIFESTS}{}-", label.as_str());
-    let objects = crate::storage::list_all(storage, &prefix).await?;
+    let objects = list_all(storage, &prefix).await?;
     let names = objects
         .iter()
         .filter_map(|object| ArchiveName::of_manifest(&object.key));
+    let mut names: Vec<ArchiveName> = names.collect();
+    // runs that began before, and are not done yet
+    for object in list_all(storage, WRITERS).await? {
+        let heartbeat = read_heartbeat(storage, &object.key).await?;
+        names.extend(heartbeat.and_then(|beat| ArchiveName::parse(&beat.name).ok()));
+    }
+    let names = names.iter();
     let orders = names
         .filter(|name| name.label() == *label)
         .map(|name| name.order());
@@ -277,9 +285,17 @@ impl Targets {
         arrived
     }
 
-    /// After a run that failed: the uploads are gone already.
+    /// After a run that failed. Uploads that were not completed are gone already; those that were are taken
+    /// back. What that leaves is swept with the rest.
     pub async fn give_up(&self) {
-        for target in &self.targets {
+        let outcomes =
+            std::mem::take(&mut *self.outcomes.lock().unwrap_or_else(PoisonError::into_inner));
+        for (target, outcome) in self.targets.iter().zip(outcomes) {
+            if let Some(Ok(volumes)) = outcome {
+                for volume in &volumes {
+                    let _ = target.repository.storage().delete(&volume.key).await;
+                }
+            }
             let _ = target.end().await;
         }
     }

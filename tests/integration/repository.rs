@@ -562,3 +562,106 @@ fn an_encrypted_repository_takes_and_gives_nothing_in_clear() {
     ];
     expect(&arguments, 1, "made for other keys");
 }
+
+/// Volumes that are gone, or another archive's, and manifests that cannot be read.
+#[test]
+fn what_is_stored_is_held_against_its_manifest() {
+    let source = small_database(VERSIONS[0], "held");
+    let place = Place::new();
+    let first = place.snapshot(&source);
+    let second = place.snapshot(&source);
+    let third = place.snapshot(&source);
+    let repo = ["--repo", place.url.as_str()];
+    let file = |folder: &str, name: &str| format!("{}/{folder}/{name}", place.url);
+    let volume = |name: &str| file("archives", &format!("{name}.rdump"));
+    std::fs::copy(volume(&first), volume(&second)).expect("copied");
+    std::fs::remove_file(volume(&third)).expect("removed");
+    let run = |arguments: &[&str], code: i32, part: &str| {
+        let all: Vec<&str> = arguments.iter().chain(&repo).copied().collect();
+        expect(&all, code, part);
+    };
+    run(&["verify", &second], 3, "is another archive");
+    run(&["verify", &third], 3, "is gone");
+    let archives = place.archives();
+    let verdicts: Vec<_> = archives
+        .iter()
+        .map(|archive| archive["verified"]["good"].clone())
+        .collect();
+    assert_eq!(
+        verdicts,
+        [serde_json::Value::Null, false.into(), false.into()]
+    );
+    let restored = server(VERSIONS[0]).create_database("held_restored");
+    let conninfo = restored.conninfo();
+    run(
+        &["restore", &second, "-d", &conninfo],
+        3,
+        "is another archive",
+    );
+    // the variable alone chooses nothing
+    run(&["restore", "-d", &conninfo], 2, "no archive is given");
+    assert_eq!(
+        restored.query_text("SELECT count(*) FROM pg_class WHERE relname = 'customers'"),
+        "0"
+    );
+
+    // what is damaged is named, and not passed over in silence
+    std::fs::write(file("manifests", &format!("{third}.json")), "{").expect("written");
+    run(&["list"], 3, "1 manifest could not be read");
+    run(&["show", "latest"], 1, "the newest archive may be");
+    run(&["show", &first], 0, "");
+    run(
+        &["prune", "--keep-last", "1", "--yes"],
+        3,
+        "nothing of shop is removed",
+    );
+    let conninfo = source.conninfo();
+    let arguments = [
+        "snapshot",
+        "-d",
+        &conninfo,
+        "--label",
+        "shop",
+        "--keep-last",
+        "1",
+    ];
+    run(&arguments, 3, "1 manifest could not be read");
+    assert_eq!(place.files("archives").len(), 3);
+
+    // several are for snapshots, each once
+    let twice = format!("{0}\n{0}\n", place.url);
+    expect(
+        &["list", "--repo", &twice],
+        2,
+        "several repositories are given",
+    );
+    let arguments = ["snapshot", "-d", &conninfo, "--repo", &twice];
+    expect(&arguments, 3, "it is given twice");
+}
+
+/// Archives that leave something out do not take the place of whole ones.
+#[test]
+fn whole_archives_stay_beside_partial_ones() {
+    let source = small_database(VERSIONS[0], "partial");
+    let place = Place::new();
+    let whole = place.snapshot(&source);
+    let conninfo = source.conninfo();
+    for flags in [&["-s"][..], &["-B"], &["-t", "customers"], &["-s"], &["-B"]] {
+        let mut arguments = vec![
+            "snapshot", "-q", "-d", &conninfo, "--label", "shop", "--repo", &place.url,
+        ];
+        arguments.extend(flags);
+        support::rdump_ok(&arguments);
+    }
+    support::rdump_ok(&[
+        "prune",
+        "--keep-last",
+        "1",
+        "--yes",
+        "--force",
+        "--repo",
+        &place.url,
+    ]);
+    assert!(place.names().contains(&whole));
+    assert!(place.archives().len() < 6, "{:?}", place.names());
+}

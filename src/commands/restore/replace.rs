@@ -50,7 +50,9 @@ impl super::Arguments {
         }
         self.archive.refuse_stream("--replace")?;
         let connector = self.connection.connector()?;
+        self.archive.require()?;
         let chosen = self.archive.choose().await?;
+        chosen.refuse_another().await?;
         if let Some(told) = &chosen.told {
             self.output.say(&format!("restoring {told}"));
         }

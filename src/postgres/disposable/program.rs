@@ -4,8 +4,9 @@ use std::ffi::OsStr;
 
 use tokio::process::Command;
 
-/// What a program gets no word of: rdump's own settings, which may be secrets, and credentials.
-const KEPT_BACK: [&str; 3] = ["RDUMP_", "AWS_", "PGPASSWORD"];
+/// What a program gets no word of: rdump's own settings, which may be secrets, credentials, and the way
+/// to other servers, which a foreign server of the archive would take for its own.
+const KEPT_BACK: [&str; 3] = ["RDUMP_", "AWS_", "PG"];
 
 /// Starts with the environment of this process, but for secrets.
 pub(super) fn program(name: impl AsRef<OsStr>) -> Command {
@@ -16,5 +17,7 @@ pub(super) fn program(name: impl AsRef<OsStr>) -> Command {
             command.env_remove(&variable);
         }
     }
+    // where libpq looks for servers that are not named
+    command.env("PGHOST", "/nonexistent");
     command
 }

@@ -77,6 +77,7 @@ pub(super) fn verify<R: ReadAt>(reader: &RandomReader<R>, deep: bool) -> Result<
         blocks_checked: blocks.checked,
         bytes_checked: reader.trailer().file_length,
         rows_checked: blocks.rows.rows,
+        unread: None,
     }))
 }
 

@@ -240,15 +240,16 @@ impl Report {
     }
 
     /// What the test says of the archive: that it restores and equals itself, or not. None: nothing, for
-    /// a server that lacks an extension, and all that needs it, or is slow is not the archive's fault.
+    /// a server that lacks an extension, and all that needs it, or is slow is not the archive's fault, nor is an
+    /// assertion, which may be wrong itself. A part that restores says nothing of the rest.
     pub fn verdict(&self) -> Option<bool> {
-        use ProblemKind::{MissingExtension, NotComparable, TooSlow};
+        use ProblemKind::{Assertion, MissingExtension, NotComparable, TooSlow};
         let mut kinds = self.problems.iter().map(|problem| problem.kind);
         if self.is_passed() {
-            return Some(true);
+            return self.skipped.is_empty().then_some(true);
         }
         let says_nothing = kinds.clone().any(|kind| kind == MissingExtension)
-            || kinds.all(|kind| matches!(kind, NotComparable | TooSlow));
+            || kinds.all(|kind| matches!(kind, NotComparable | TooSlow | Assertion));
         (!says_nothing).then_some(false)
     }
 }

@@ -247,9 +247,14 @@ async fn drop_database(connector: &Connector, name: &BString) -> Result<()> {
         ))
         .await?;
     if !exists.is_empty() {
-        let mut within = connector.with_database(name.clone()).open().await?;
-        drop_subscriptions(&mut within).await?;
-        within.close().await;
+        // as the archive may have it; a template is never dropped
+        let plain = sql!("ALTER DATABASE {} IS_TEMPLATE false", sql::identifier(name));
+        session.execute(plain).await?;
+        // where nobody gets in, there may be none: the drop says so
+        if let Ok(mut within) = connector.with_database(name.clone()).open().await {
+            drop_subscriptions(&mut within).await?;
+            within.close().await;
+        }
         let drop = sql!("DROP DATABASE {} WITH (FORCE)", sql::identifier(name));
         session.execute(drop).await?;
     }

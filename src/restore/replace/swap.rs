@@ -20,8 +20,11 @@ const TRIES: usize = 5;
 /// Between tries, in which newcomers that wait for our lock get in.
 const REST: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(50);
-const SETTINGS: &str = "SET lock_timeout = '3s'; SET statement_timeout = 0; \
-                        SET idle_in_transaction_session_timeout = 0; SET synchronous_commit = on";
+/// Of a client that is gone (a power cut, a network that is down) the server would keep the transaction, and
+/// with it the lock that nobody gets past, until TCP gives up: so it is given seconds.
+const SETTINGS: &str = "SET lock_timeout = '3s'; SET statement_timeout = '30s'; \
+                        SET idle_in_transaction_session_timeout = '10s'; SET synchronous_commit = on; \
+                        SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3";
 
 /// Why the names may not be swapped.
 pub enum Failure {
@@ -157,7 +160,9 @@ async fn end_sessions(ender: &mut Session, process: i32, live: u32, copy: u32) -
          WHERE l.pid = {} AND l.locktype = 'object' AND l.granted
            AND l.classid = 'pg_catalog.pg_database'::pg_catalog.regclass
            AND l.mode = 'AccessExclusiveLock'
-           AND s.datid IN ({}, {}) AND s.pid <> {}",
+           AND s.datid IN ({}, {}) AND s.pid <> {}
+           -- autovacuum gives way to RENAME by itself, and may not be ended by everybody
+           AND s.usesysid IS NOT NULL",
         process.to_string(),
         live.to_string(),
         copy.to_string(),

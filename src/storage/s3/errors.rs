@@ -4,7 +4,7 @@ use std::error::Error as _;
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Outcome};
 
 /// What a store answered, as far as it matters here.
 #[derive(Debug)]
@@ -96,6 +96,10 @@ impl Failure {
         let error = Error::new(text);
         let error = match self.is_denied() {
             true => error.with_kind(Kind::Denied),
+            false => error,
+        };
+        let error = match self.says_that_a_bucket_is_missing() {
+            true => error.outcome(Outcome::NoRepository),
             false => error,
         };
         match self.hint() {
